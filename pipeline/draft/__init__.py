@@ -1,0 +1,1 @@
+"""The draft engine: a talking portrait on any CPU, with nothing to download."""

@@ -1,0 +1,160 @@
+"""Every error a visitor can meet, as a tree. Handles none of them.
+
+    AvatarError
+    ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall
+    ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
+    ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
+    ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown
+    ├── EngineError    EngineUnavailable ModelFileDamaged
+    └── OutputError    OutputNotWritable DiskFull EncodingFailed
+
+The words stand in `texts.py` under the class's name, in both languages; the values are given here, by keyword.
+"""
+
+from typing import Any
+
+from pipeline.texts import DEFAULT_LANGUAGE, say
+
+
+class AvatarError(Exception):
+    """What a visitor can meet: what was found, what is needed, what to do.
+
+    Args:
+        values: What the sentence in `texts.py` names between braces.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+        super().__init__(self.text(DEFAULT_LANGUAGE))
+
+    def text(self, language: str) -> str:
+        """The sentence in `language`, "en" or "fr"."""
+        return say(type(self).__name__, language, **self.values)
+
+
+class PictureError(AvatarError):
+    """The picture cannot be used."""
+
+
+class PictureUnreadable(PictureError):
+    """Not a picture in a format we read. Values: name."""
+
+
+class PictureDamaged(PictureError):
+    """The header reads, the pixels do not. Values: name."""
+
+
+class PictureFileTooLarge(PictureError):
+    """More bytes than the door lets in. Values: name, mebibytes, limit_mebibytes."""
+
+
+class PictureTooLarge(PictureError):
+    """More pixels than the door lets in. Values: name, width, height, megapixels, limit_megapixels."""
+
+
+class PictureTooSmall(PictureError):
+    """Fewer pixels than a face needs. Values: name, width, height, limit_px."""
+
+
+class FaceError(AvatarError):
+    """The face cannot be found, or not surely."""
+
+
+class PortraitWithoutFace(FaceError):
+    """No face. Values: name, width, height."""
+
+
+class FaceUncertain(FaceError):
+    """Perhaps a face: to be confirmed by number. Values: name, number, percent, x, y."""
+
+
+class FaceNumberUnknown(FaceError):
+    """The number asked for is not there. Values: name, number, count."""
+
+
+class PointsImplausible(FaceError):
+    """Five handles that cannot be a face. Values: name, reason_en and reason_fr."""
+
+
+class SoundError(AvatarError):
+    """The recording cannot be used."""
+
+
+class SoundUnreadable(SoundError):
+    """Not a sound file we can read, or incomplete. Values: name."""
+
+
+class SoundMissing(SoundError):
+    """The file opens and has no sound in it. Values: name."""
+
+
+class SoundSilent(SoundError):
+    """The sound never rises above the noise of a zero. Values: name, seconds."""
+
+
+class SoundTooShort(SoundError):
+    """Values: name, seconds, limit_seconds."""
+
+
+class SoundTooLong(SoundError):
+    """Values: name, limit_seconds. The length itself is unknown: reading stops at the limit."""
+
+
+class SoundFileTooLarge(SoundError):
+    """More bytes than the door lets in. Values: name, mebibytes, limit_mebibytes."""
+
+
+class RequestError(AvatarError):
+    """The request contradicts itself, whatever its files hold."""
+
+
+class FileMissing(RequestError):
+    """Not there, or not a regular file. Values: name."""
+
+
+class SizeUnsupported(RequestError):
+    """Values: size, smallest, largest, multiple."""
+
+
+class PointsUnreadable(RequestError):
+    """Not five pairs of numbers. Values: found."""
+
+
+class TextTooLong(RequestError):
+    """Values: length, limit."""
+
+
+class LanguageUnknown(RequestError):
+    """Values: language, known."""
+
+
+class EngineUnknown(RequestError):
+    """Values: engine, known."""
+
+
+class EngineError(AvatarError):
+    """The engine cannot run here."""
+
+
+class EngineUnavailable(EngineError):
+    """Values: engine, reason_en, reason_fr."""
+
+
+class ModelFileDamaged(EngineError):
+    """A model file of the project is not the one it was built with. Values: name, found, expected."""
+
+
+class OutputError(AvatarError):
+    """The clip cannot be written."""
+
+
+class OutputNotWritable(OutputError):
+    """Values: path."""
+
+
+class DiskFull(OutputError):
+    """Values: path, free_mebibytes."""
+
+
+class EncodingFailed(OutputError):
+    """The encoder gave up. Values: detail."""

@@ -1,0 +1,69 @@
+"""The story of one clip, top to bottom. No arithmetic of pictures, no file formats of its own."""
+
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from pipeline import face, hardware, media
+from pipeline.engine import Scene, Step
+from pipeline.plan import plan_clip
+from pipeline.request import RenderRequest, RenderResult
+
+OnStep = Callable[[Step], None]
+
+
+def ignore_steps(step: Step) -> None:
+    """What a caller passes who does not watch."""
+
+
+def render(request: RenderRequest, on_step: OnStep = ignore_steps) -> RenderResult:
+    """Make one talking-portrait clip and say where it is.
+
+    Args:
+        request: What to make.
+        on_step: Called with every Step; an exception it raises cancels the render.
+
+    Raises:
+        AvatarError: what a visitor can mend, in their words. Nothing half-written is left.
+    """
+    steps = render_steps(request)
+    try:
+        while True:
+            on_step(next(steps))
+    except StopIteration as finished:
+        return finished.value
+    finally:
+        steps.close()
+
+
+def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
+    """Make one clip as a generator of Steps that returns the result; closing it cancels the render."""
+    started = time.perf_counter()
+    engine = hardware.engine_for(request.engine)
+    yield Step("StageReading")
+    portrait = media.load_portrait(request.portrait)
+    speech = media.load_speech(request.speech)
+    found = face.locate(portrait, name=request.portrait.name, number=request.face, points=request.points)
+    scene = Scene(portrait, speech, found, text=request.text, language=request.language)
+    plan = plan_clip(seconds=speech.seconds, size=request.size, picture_size=portrait.shape[:2], face=found.box)
+
+    frames = yield from engine.perform(scene, plan, seed=request.seed)
+    path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
+    drawing = time.perf_counter()
+    with media.VideoWriter(path, speech, plan) as writer:
+        for done, frame in enumerate(frames, start=1):
+            writer.add(frame)
+            pace = (time.perf_counter() - drawing) / done
+            yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
+    return RenderResult(
+        path=path,
+        engine=engine.name,
+        seed=request.seed,
+        seconds=time.perf_counter() - started,
+        clip_seconds=plan.seconds,
+        num_frames=plan.num_frames,
+        height=plan.height,
+        width=plan.width,
+        notices=speech.notices,
+    )

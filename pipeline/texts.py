@@ -1,0 +1,207 @@
+"""Every sentence a user sees, in English and French side by side. Decides nothing.
+
+A text may name values between braces. Numbers are written as each language writes them (3.5, 3,5); values whose
+names end in `_en` or `_fr` are offered to their language under the name without the ending.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+LANGUAGES = ("en", "fr")
+DEFAULT_LANGUAGE = "en"
+
+
+class Text(NamedTuple):
+    """One sentence, twice."""
+
+    en: str
+    fr: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something worth saying about a finished render that is not an error: a text's name and its values."""
+
+    key: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def text(self, language: str) -> str:
+        """The sentence in `language`, "en" or "fr"."""
+        return say(self.key, language, **self.values)
+
+
+def say(key: str, language: str, **values: Any) -> str:
+    """The text called `key` in `language`, its braces filled in.
+
+    Raises:
+        KeyError: there is no such text, or a value it names is missing.
+    """
+    text = getattr(TEXTS[key], language if language in LANGUAGES else DEFAULT_LANGUAGE)
+    chosen = {}
+    for name, value in values.items():
+        stem, _, ending = name.rpartition("_")
+        if ending in LANGUAGES and stem:
+            if ending == language:
+                chosen[stem] = value
+        else:
+            chosen[name] = number(value, language) if isinstance(value, float) else value
+    return text.format(**chosen)
+
+
+def number(value: float, language: str) -> str:
+    """A number with one decimal, as `language` writes it: 74.2 or 74,2."""
+    written = f"{value:.1f}"
+    return written.replace(".", ",") if language == "fr" else written
+
+
+TEXTS: dict[str, Text] = {
+    # --- errors: one for each class of errors.py, under its name ------------------------------------------------
+    "PictureUnreadable": Text(
+        "{name} is not a picture we can read. Use a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF file.",
+        "{name} n'est pas une image lisible. Utilisez un fichier JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP ou GIF.",
+    ),
+    "PictureDamaged": Text(
+        "The picture file {name} is damaged or incomplete. Export or download it again.",
+        "Le fichier d'image {name} est endommagé ou incomplet. Exportez-le ou téléchargez-le de nouveau.",
+    ),
+    "PictureFileTooLarge": Text(
+        "The picture file {name} weighs {mebibytes} MiB; the limit is {limit_mebibytes} MiB. Save it as JPEG.",
+        "Le fichier d'image {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. "
+        "Enregistrez-le en JPEG.",
+    ),
+    "PictureTooLarge": Text(
+        "{name} has {width}×{height} pixels ({megapixels} megapixels); the limit is {limit_megapixels} megapixels. "
+        "Make it smaller and try again.",
+        "{name} compte {width}×{height} pixels ({megapixels} mégapixels); la limite est de {limit_megapixels} "
+        "mégapixels. Réduisez-la et réessayez.",
+    ),
+    "PictureTooSmall": Text(
+        "{name} has {width}×{height} pixels; a face needs a picture of {limit_px} pixels or more on its short side. "
+        "Use a larger original.",
+        "{name} compte {width}×{height} pixels; il faut au moins {limit_px} pixels sur le petit côté. "
+        "Utilisez un original plus grand.",
+    ),
+    "PortraitWithoutFace": Text(
+        "No face found in {name} ({width}×{height}). Use a picture of one face turned to the camera, or for a drawing "
+        "or an animal give five points in pixels: left eye, right eye, left mouth corner, right mouth corner, chin "
+        "(command line: --points x,y x,y x,y x,y x,y; page: Advanced, Five points).",
+        "Aucun visage trouvé dans {name} ({width}×{height}). Utilisez une image d'un visage tourné vers l'appareil "
+        "ou, pour un dessin ou un animal, donnez cinq points en pixels : œil gauche, œil droit, coin gauche de la "
+        "bouche, coin droit, menton (ligne de commande : --points x,y x,y x,y x,y x,y; page : Options avancées, "
+        "Cinq points).",
+    ),
+    "FaceUncertain": Text(
+        "{name} may show a face near ({x}, {y}), but only {percent} % surely (60 % is needed). If that is the face, "
+        "ask for face {number} (--face {number}); otherwise give five points: left eye, right eye, left mouth corner, "
+        "right mouth corner, chin (--points).",
+        "{name} montre peut-être un visage près de ({x}, {y}), mais sûr à {percent} % seulement (il faut 60 %). Si "
+        "c'est bien lui, demandez le visage {number} (--face {number}); sinon, donnez cinq points : œil gauche, œil "
+        "droit, coin gauche de la bouche, coin droit, menton (--points).",
+    ),
+    "FaceNumberUnknown": Text(
+        "Face {number} was asked for; {name} shows {count} (1 is the largest). Choose a number from 1 to {count}.",
+        "Le visage {number} a été demandé; {name} en montre {count} (1 est le plus grand). Choisissez un numéro de 1 "
+        "à {count}.",
+    ),
+    "PointsImplausible": Text(
+        "The five points given for {name} cannot be a face: {reason}. Give, in pixels from the top left: left eye, "
+        "right eye, left mouth corner, right mouth corner, chin, left and right as seen in the picture.",
+        "Les cinq points donnés pour {name} ne peuvent pas être un visage : {reason}. Donnez, en pixels depuis le "
+        "coin supérieur gauche : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, gauche et "
+        "droite telles que vues dans l'image.",
+    ),
+    "SoundUnreadable": Text(
+        "{name} is not a sound or video file we can read, or it is incomplete. Use WAV, MP3, M4A, OGG, FLAC or MP4.",
+        "{name} n'est pas un fichier son ou vidéo lisible, ou il est incomplet. Utilisez WAV, MP3, M4A, OGG, FLAC ou "
+        "MP4.",
+    ),
+    "SoundMissing": Text(
+        "{name} has no sound in it. Use a recording of a voice.",
+        "{name} ne contient aucun son. Utilisez l'enregistrement d'une voix.",
+    ),
+    "SoundSilent": Text(
+        "{name} is silent for all of its {seconds} s. Use a recording in which a voice can be heard.",
+        "{name} est silencieux pendant toutes ses {seconds} s. Utilisez un enregistrement où l'on entend une voix.",
+    ),
+    "SoundTooShort": Text(
+        "{name} lasts {seconds} s; a clip needs {limit_seconds} s at least. Record a little more.",
+        "{name} dure {seconds} s; il faut au moins {limit_seconds} s. Enregistrez un peu plus long.",
+    ),
+    "SoundTooLong": Text(
+        "{name} lasts more than {limit_seconds} s, the longest clip we make. Trim it and try again.",
+        "{name} dure plus de {limit_seconds} s, la durée maximale d'un clip. Raccourcissez-le et réessayez.",
+    ),
+    "SoundFileTooLarge": Text(
+        "The sound file {name} weighs {mebibytes} MiB; the limit is {limit_mebibytes} MiB. Save it as MP3 or M4A.",
+        "Le fichier son {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. Enregistrez-le en MP3 "
+        "ou M4A.",
+    ),
+    "FileMissing": Text(
+        "There is no file {name}. Check the path, or choose the file again.",
+        "Le fichier {name} n'existe pas. Vérifiez le chemin ou choisissez le fichier de nouveau.",
+    ),
+    "SizeUnsupported": Text(
+        "Size {size} is not possible: use a multiple of {multiple} from {smallest} to {largest} pixels.",
+        "La taille {size} est impossible : utilisez un multiple de {multiple} entre {smallest} et {largest} pixels.",
+    ),
+    "PointsUnreadable": Text(
+        "Five points are needed, each written x,y in pixels; found: {found}. "
+        "Example: 120,150 210,150 135,240 195,240 165,300.",
+        "Il faut cinq points, chacun écrit x,y en pixels; reçu : {found}. "
+        "Exemple : 120,150 210,150 135,240 195,240 165,300.",
+    ),
+    "TextTooLong": Text(
+        "The words have {length} characters; the limit is {limit}. Shorten them, or leave them out.",
+        "Le texte compte {length} caractères; la limite est de {limit}. Raccourcissez-le ou omettez-le.",
+    ),
+    "LanguageUnknown": Text(
+        "The language '{language}' is not known for the words. Use one of: {known}.",
+        "La langue « {language} » n'est pas connue pour le texte. Utilisez l'une de celles-ci : {known}.",
+    ),
+    "EngineUnknown": Text(
+        "There is no engine '{engine}'. Use one of: {known}.",
+        "Le moteur « {engine} » n'existe pas. Utilisez l'un de ceux-ci : {known}.",
+    ),
+    "EngineUnavailable": Text(
+        "The engine '{engine}' cannot run here: {reason} The engine 'draft' runs on any computer.",
+        "Le moteur « {engine} » ne peut pas fonctionner ici : {reason} Le moteur « draft » fonctionne sur tout "
+        "ordinateur.",
+    ),
+    "ModelFileDamaged": Text(
+        "The model file {name} is not the one this project ships (SHA-256 {found}, expected {expected}). "
+        "Clone the project again.",
+        "Le fichier de modèle {name} n'est pas celui du projet (SHA-256 {found}, attendu {expected}). "
+        "Clonez le projet de nouveau.",
+    ),
+    "OutputNotWritable": Text(
+        "The clip cannot be written to {path}. Choose another place.",
+        "Le clip ne peut pas être écrit dans {path}. Choisissez un autre endroit.",
+    ),
+    "DiskFull": Text(
+        "The disk is full: {free_mebibytes} MiB are left at {path}. Free some space and try again.",
+        "Le disque est plein : il reste {free_mebibytes} Mio à {path}. Libérez de l'espace et réessayez.",
+    ),
+    "EncodingFailed": Text(
+        "The clip could not be encoded ({detail}). Try another size; if it happens again, report it.",
+        "Le clip n'a pas pu être encodé ({detail}). Essayez une autre taille; si cela se répète, signalez-le.",
+    ),
+    # --- notices: said beside a finished clip -------------------------------------------------------------------
+    "SoundClipped": Text(
+        "The recording is overdriven (clipped) in places; the clip keeps it as it is.",
+        "L'enregistrement sature par endroits; le clip le conserve tel quel.",
+    ),
+    "SoundVeryQuiet": Text(
+        "The recording is very quiet; the mouth follows it, listeners may not.",
+        "L'enregistrement est très faible; la bouche le suit, les auditeurs peut-être pas.",
+    ),
+    # --- engines --------------------------------------------------------------------------------------------------
+    "AvatarNotYet": Text(
+        "the 13B avatar model is not part of this version.",
+        "le modèle avatar 13B ne fait pas partie de cette version.",
+    ),
+    # --- stages of a render ---------------------------------------------------------------------------------------
+    "StageReading": Text("Reading the picture and the voice", "Lecture de l'image et de la voix"),
+    "StageListening": Text("Listening to the voice", "Écoute de la voix"),
+    "StagePreparing": Text("Preparing the face", "Préparation du visage"),
+    "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
+}
