@@ -137,8 +137,8 @@ TEXTS: dict[str, Text] = {
         "ou M4A.",
     ),
     "FileMissing": Text(
-        "There is no file {name}. Check the path, or choose the file again.",
-        "Le fichier {name} n'existe pas. Vérifiez le chemin ou choisissez le fichier de nouveau.",
+        "There is no file {name} that can be opened. Check the path, or choose the file again.",
+        "Aucun fichier {name} ne peut être ouvert. Vérifiez le chemin ou choisissez le fichier de nouveau.",
     ),
     "SizeUnsupported": Text(
         "Size {size} is not possible: use a multiple of {multiple} from {smallest} to {largest} pixels.",
@@ -194,10 +194,19 @@ TEXTS: dict[str, Text] = {
         "The recording is very quiet; the mouth follows it, listeners may not.",
         "L'enregistrement est très faible; la bouche le suit, les auditeurs peut-être pas.",
     ),
+    # --- written inside the clip's file ----------------------------------------------------------------------------
+    "ClipComment": Text(
+        "This clip is AI-generated: a still picture was made to speak. Made with Portrait Parlant.",
+        "Ce clip est généré par IA : une image fixe a été animée. Fait avec Portrait Parlant.",
+    ),
     # --- engines --------------------------------------------------------------------------------------------------
     "AvatarNotYet": Text(
         "the 13B avatar model is not part of this version.",
         "le modèle avatar 13B ne fait pas partie de cette version.",
+    ),
+    "PackagesMissing": Text(
+        "these Python packages are not installed: {packages} (pip install -r requirements.txt).",
+        "ces paquets Python ne sont pas installés : {packages} (pip install -r requirements.txt).",
     ),
     # --- stages of a render ---------------------------------------------------------------------------------------
     "StageReading": Text("Reading the picture and the voice", "Lecture de l'image et de la voix"),
