@@ -213,4 +213,93 @@ TEXTS: dict[str, Text] = {
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
+    # --- the page -------------------------------------------------------------------------------------------------
+    "PageIntroduction": Text(
+        "One picture of a character and one voice recording become a clip of that character speaking.",
+        "Une image d'un personnage et un enregistrement de voix deviennent un clip où ce personnage parle.",
+    ),
+    "PageExamples": Text("Examples, one click each:", "Exemples, en un clic :"),
+    "PageClipLabel": Text("Clip", "Clip"),
+    "PagePictureLabel": Text("Picture", "Image"),
+    "PagePictureHint": Text("One face, turned to the camera", "Un visage, tourné vers l'appareil"),
+    "PageVoiceLabel": Text("Voice", "Voix"),
+    "PageEngineLabel": Text("Engine", "Moteur"),
+    "PageEngineDraft": Text(
+        "Draft: made on this computer's processor in about the length of the recording, offline.",
+        "Ébauche : faite par le processeur, hors ligne, en à peu près la durée de l'enregistrement.",
+    ),
+    "PageEngineAvatar": Text(
+        "Avatar: the 13B model on a graphics card; minutes for each second, a far more natural clip.",
+        "Avatar : le modèle 13B sur une carte graphique; des minutes par seconde, un clip bien plus naturel.",
+    ),
+    "PageEngineUnavailable": Text("{engine} Unavailable here: {reason}", "{engine} Non disponible ici : {reason}"),
+    "PageAdvancedLabel": Text("Advanced", "Options avancées"),
+    "PageSizeLabel": Text("Size", "Taille"),
+    "PageSeedLabel": Text("Seed", "Germe"),
+    "PageSeedHint": Text("Random", "Au hasard"),
+    "PageSeedInfo": Text(
+        "Decides the movements of head and eyes. The details of a clip name the one used.",
+        "Décide des mouvements de la tête et des yeux. Les détails d'un clip nomment celui utilisé.",
+    ),
+    "PageFaceLabel": Text("Face number", "Numéro du visage"),
+    "PageFaceHint": Text("Largest", "Le plus grand"),
+    "PageFaceInfo": Text(
+        "When the picture shows several: 1 is the largest.",
+        "Quand l'image en montre plusieurs : 1 est le plus grand.",
+    ),
+    "PagePointsLabel": Text("Five points", "Cinq points"),
+    "PagePointsInfo": Text(
+        "For a drawing or an animal, in pixels of the picture: left eye, right eye, left mouth corner, right mouth "
+        "corner, chin, left and right as you see them.",
+        "Pour un dessin ou un animal, en pixels de l'image : œil gauche, œil droit, coin gauche de la bouche, coin "
+        "droit, menton, gauche et droite telles que vous les voyez.",
+    ),
+    "PageTextLabel": Text("The words spoken", "Les mots prononcés"),
+    "PageTextInfo": Text(
+        "If you know them: the lips follow them more exactly.",
+        "Si vous les connaissez : les lèvres les suivent plus exactement.",
+    ),
+    "PageLanguageLabel": Text("Language of the words", "Langue des mots"),
+    "PageMake": Text("Make the clip", "Créer le clip"),
+    "PageCancel": Text("Cancel", "Annuler"),
+    "PageSynthetic": Text(
+        "The clip is synthetic media. Use only a face and a voice you have the right to use.",
+        "Le clip est un média synthétique. N'utilisez qu'un visage et une voix dont vous avez le droit de vous servir.",
+    ),
+    "PageIdle": Text("The clip appears here.", "Le clip apparaîtra ici."),
+    "PageStep": Text("{stage}", "{stage}"),
+    "PageStepSeconds": Text("{stage}: about {left} s left", "{stage} : encore {left} s environ"),
+    "PageStepMinutes": Text("{stage}: about {left} min left", "{stage} : encore {left} min environ"),
+    "PageDone": Text("The clip is ready.", "Le clip est prêt."),
+    "PageCancelled": Text("Cancelled. Nothing was kept.", "Annulé. Rien n'a été gardé."),
+    "PageExampleShown": Text(
+        "An example, finished beforehand. “Make the clip” makes it again.",
+        "Un exemple, terminé d'avance. « Créer le clip » le refait.",
+    ),
+    "PageDetails": Text(
+        "Engine: {engine} · Size: {width}×{height} · Length: {clip_seconds} s · Made in: {seconds} s · Seed: {seed}",
+        "Moteur : {engine} · Taille : {width}×{height} · Durée : {clip_seconds} s · Créé en : {seconds} s · "
+        "Germe : {seed}",
+    ),
+    "PageDraftName": Text("draft", "ébauche (draft)"),
+    "PageAvatarName": Text("avatar", "avatar"),
+    "PageNotMade": Text("The clip was not made", "Le clip n'a pas été créé"),
+    "PageUnexpected": Text(
+        "Something went wrong on our side; it is noted in the log. Try again, or try another picture or recording.",
+        "Un problème est survenu de notre côté; il est noté au journal. Réessayez, ou essayez une autre image ou un "
+        "autre enregistrement.",
+    ),
+    "PagePictureMissing": Text("A picture is missing: add one.", "Il manque une image : ajoutez-en une."),
+    "PageVoiceMissing": Text(
+        "A voice is missing: add a recording or make one.",
+        "Il manque une voix : ajoutez un enregistrement ou faites-en un.",
+    ),
+    "PageSeedImpossible": Text(
+        "The seed is a whole number from 0 to {largest}; leave it empty for a random one.",
+        "Le germe est un nombre entier de 0 à {largest}; laissez vide pour le tirer au hasard.",
+    ),
+    "PageFaceImpossible": Text(
+        "Faces are counted from 1, the largest; leave it empty for the largest.",
+        "Les visages se comptent à partir de 1, le plus grand; laissez vide pour le plus grand.",
+    ),
 }
