@@ -6,7 +6,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from pipeline import models
+from pipeline import handles, models
 from pipeline.errors import FaceNumberUnknown, FaceUncertain, PortraitWithoutFace
 from pipeline.plan import Box
 from pipeline.request import Point
@@ -75,6 +75,9 @@ def locate(
         PointsImplausible: `points` cannot be a face.
     """
     height, width = picture.shape[:2]
+    if points is not None:
+        landmarks = handles.landmarks_from_points(points, name=name, picture_size=(height, width))
+        return Face(box_around(landmarks), landmarks, score=1.0, from_points=True)
     faces = find_faces(picture)
     if not faces:
         raise PortraitWithoutFace(name=name, width=width, height=height)

@@ -110,6 +110,27 @@ TEXTS: dict[str, Text] = {
         "coin supérieur gauche : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, gauche et "
         "droite telles que vues dans l'image.",
     ),
+    # why five points cannot be a face: the {reason} of PointsImplausible
+    "PointsOutside": Text("a point lies outside the picture", "un point est hors de l'image"),
+    "PointsTooClose": Text(
+        "some of them are less than 12 pixels apart", "certains sont à moins de 12 pixels l'un de l'autre"
+    ),
+    "PointsEyesSwapped": Text(
+        "the left eye is not left of the right eye", "l'œil gauche n'est pas à gauche de l'œil droit"
+    ),
+    "PointsMouthSwapped": Text(
+        "the left mouth corner is not left of the right one", "le coin gauche de la bouche n'est pas à gauche du droit"
+    ),
+    "PointsTooTilted": Text(
+        "the eyes lean more than 60 degrees; turn the picture first",
+        "les yeux penchent de plus de 60 degrés; tournez d'abord l'image",
+    ),
+    "PointsMouthNotBelowEyes": Text("the mouth is not below the eyes", "la bouche n'est pas sous les yeux"),
+    "PointsChinNotBelowMouth": Text("the chin is not below the mouth", "le menton n'est pas sous la bouche"),
+    "PointsTooFar": Text(
+        "mouth or chin are too far from the eyes for their distance",
+        "la bouche ou le menton sont trop loin des yeux pour leur écart",
+    ),
     "SoundUnreadable": Text(
         "{name} is not a sound or video file we can read, or it is incomplete. Use WAV, MP3, M4A, OGG, FLAC or MP4.",
         "{name} n'est pas un fichier son ou vidéo lisible, ou il est incomplet. Utilisez WAV, MP3, M4A, OGG, FLAC ou "

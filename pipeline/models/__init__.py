@@ -27,6 +27,8 @@ SHA256 = {
     FACE_LANDMARKER: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
     SELFIE_SEGMENTATION: "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
 }
+NUM_VERTICES = 468  # of the canonical face; the landmark network adds ten for the irises
+MESH_HEADER_BYTES = 8  # before its numbers: the message's tag and length (4), vertex and primitive types (2 + 2)
 DETECTOR_SIZE, LANDMARKS_SIZE, SEGMENTATION_SIZE = 128, 256, 256  # pixels, squares: what the networks were made for
 
 
@@ -92,6 +94,23 @@ def face_landmarks() -> Network:
 def selfie_segmentation() -> Network:
     """(256, 256, 3) in 0..1 to "activation_10" (1, 256, 256, 1): where a person is, 0..1."""
     return Network(read(SELFIE_SEGMENTATION))
+
+
+@cache
+def canonical_face() -> np.ndarray:
+    """The mesh of a neutral face that comes with the landmarks, symmetric to the last digit.
+
+    Returns:
+        (468, 3) float32 in centimetres: x to the viewer's right, y up, z towards the viewer; read-only.
+
+    Source: MediaPipe, face_geometry.proto: Mesh3d.vertex_buffer, five floats (x, y, z, u, v) a vertex, not packed.
+    """
+    content = _landmarker_part("geometry_pipeline_metadata_landmarks.binarypb")
+    number = np.dtype([("tag", "u1"), ("value", "<f4")])
+    values = np.frombuffer(content, number, count=NUM_VERTICES * 5, offset=MESH_HEADER_BYTES)["value"]
+    mesh = np.ascontiguousarray(values.reshape(NUM_VERTICES, 5)[:, :3])
+    mesh.flags.writeable = False
+    return mesh
 
 
 def person_mask(picture: np.ndarray) -> np.ndarray:
