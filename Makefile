@@ -1,0 +1,86 @@
+# make demo    a talking clip in outputs/demo.mp4, from nothing but Python 3.11 or newer
+# make app     the page, on http://127.0.0.1:7860
+# make full    adds the avatar engine's packages (several gigabytes)
+# make test    every test            make check   format, lint, types, then every test
+# make bench   the benchmarks        make clean   takes away all that the others made
+#
+# PYTHON=/path/to/python3.12 picks the interpreter. Packages go to .venv, at the versions of constraints.txt.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTHON ?=
+PYTEST_FLAGS ?=
+
+DEMO_PORTRAIT := examples/portraits/woman_facing_camera.jpg
+DEMO_VOICE := examples/voices/english_calm_7s.wav
+DEMO_SEED := 7
+
+.DEFAULT_GOAL := help
+.PHONY: help demo app full test check format bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+
+demo: $(VENV)/draft.installed
+	@mkdir -p outputs
+	@started=$$(date +%s) && \
+	$(PY) -m pipeline render $(DEMO_PORTRAIT) $(DEMO_VOICE) --seed $(DEMO_SEED) -o outputs/demo.mp4 && \
+	echo "" && \
+	echo "The clip:   $(CURDIR)/outputs/demo.mp4" && \
+	echo "Installing: $$(cat $(VENV)/draft.installed) s (once)" && \
+	echo "Rendering:  $$(( $$(date +%s) - started )) s"
+
+app: $(VENV)/draft.installed
+	$(PY) app.py
+
+full: $(VENV)/full.installed
+
+test: $(VENV)/test.installed
+	$(PY) -m tests.browser.find
+	$(PY) -m pytest $(PYTEST_FLAGS)
+
+check: $(VENV)/test.installed
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(MAKE) test
+
+format: $(VENV)/test.installed
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(VENV)/test.installed
+	$(PY) -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .gradio
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp holds the seconds its installation took and stands inside .venv, so that it goes when .venv goes.
+
+$(VENV)/draft.installed: requirements-draft.txt constraints.txt | $(PY)
+	@echo "Installing the draft engine and the page into $(VENV): a few minutes, once."
+	@started=$$(date +%s) && $(INSTALL) -r requirements-draft.txt && echo $$(( $$(date +%s) - started )) > $@
+
+$(VENV)/test.installed: $(VENV)/draft.installed requirements-test.txt
+	@echo "Installing what the tests need."
+	@started=$$(date +%s) && $(INSTALL) -r requirements-test.txt && echo $$(( $$(date +%s) - started )) > $@
+
+$(VENV)/full.installed: $(VENV)/draft.installed requirements.txt
+	@echo "Installing the avatar engine's packages: several gigabytes, once."
+	@started=$$(date +%s) && $(INSTALL) -r requirements.txt && echo $$(( $$(date +%s) - started )) > $@
+
+# A name on the PATH may be a shim that leads nowhere: an interpreter counts once it has said that it is new enough.
+$(PY):
+	@for python in $(PYTHON) $(if $(PYTHON),,python3 python3.13 python3.12 python3.11 python3.14 python); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			"$$python" -m venv $(VENV) && exit 0; \
+			rm -rf $(VENV); \
+			echo "$$python cannot make a virtual environment. On Debian or Ubuntu: apt install python3-venv"; \
+			exit 1; \
+		fi; \
+	done; \
+	echo "Python 3.11 or newer is needed$(if $(PYTHON), and $(PYTHON) is not,; none was found). Install it from"; \
+	echo "https://www.python.org/downloads/ or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; \
+	exit 1
