@@ -38,9 +38,9 @@ FACE_OVAL = (
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
 
-LIPS = frozenset({"m", "b", "p", "M", "B", "P"})  # sounds made with sealed lips, IPA and ARPAbet
-OPEN_VOWELS = frozenset({"a", "ɑ", "æ", "aɪ", "aʊ", "aː", "ɑː", "ɑ̃", "AA", "AE", "AY", "AW"})
-PAUSES = frozenset({"", "_", "sil", "SIL", "pau", "sp", "#", " "})
+LIPS = frozenset({"m", "b", "p"})  # IPA: sounds made with sealed lips
+OPEN_VOWELS = frozenset({"a", "ɑ", "æ", "aɪ", "aʊ", "ɑ̃"})
+PAUSE = "sil"
 CLOSED, OPENED = 0.15, 0.25  # of P95: below the one lips read as sealed, above the other as an open vowel
 NEAR_SECONDS = 0.06  # how far from a sound its mouth shape may come
 LONGEST_LAG = 8  # frames searched each way, 0.32 s
@@ -158,11 +158,11 @@ def best_lag(followed: np.ndarray, leader: np.ndarray) -> tuple[float, float]:
 
 
 def frames_within(phonemes: Phonemes, num_frames: int, kinds: frozenset[str] | None = None) -> np.ndarray:
-    """(num_frames,) bool: frames whose moment lies in a phoneme of `kinds`; None means any that is not a pause."""
-    times = np.arange(num_frames) / FPS
+    """(num_frames,) bool: frames whose middle lies in a phoneme of `kinds`; None means any that is not a pause."""
+    times = (np.arange(num_frames) + 0.5) / FPS
     inside = np.zeros(num_frames, bool)
     for phoneme, start, end in phonemes:
-        if phoneme in kinds if kinds is not None else phoneme not in PAUSES:
+        if phoneme in kinds if kinds is not None else phoneme != PAUSE:
             inside |= (times >= start) & (times < end)
     return inside
 
@@ -190,8 +190,9 @@ def openings(aperture: np.ndarray, phonemes: Phonemes) -> tuple[int, int]:
 
 
 def _near(values: np.ndarray, start: float, end: float) -> np.ndarray:
-    first = max(int(np.ceil((start - NEAR_SECONDS) * FPS)), 0)
-    return values[first : int(np.floor((end + NEAR_SECONDS) * FPS)) + 1]
+    """Values of the frames whose middle lies between two moments or within NEAR_SECONDS of them."""
+    first = max(int(np.ceil((start - NEAR_SECONDS) * FPS - 0.5)), 0)
+    return values[first : int(np.floor((end + NEAR_SECONDS) * FPS - 0.5)) + 1]
 
 
 def pause_frames(phonemes: Phonemes, num_frames: int, margin_seconds: float = 0.12) -> np.ndarray:
@@ -217,7 +218,7 @@ def openness_of_sound(waveform: np.ndarray, num_frames: int) -> tuple[np.ndarray
     def power(low: float, high: float) -> np.ndarray:
         band = sosfiltfilt(butter(4, (low, high), "bandpass", fs=SAMPLE_RATE, output="sos"), waveform)
         window = np.hanning(801) / np.hanning(801).sum()  # 50 ms
-        return np.convolve(band**2, window, "same")[:: SAMPLE_RATE // FPS][:num_frames] + 1e-10
+        return np.convolve(band**2, window, "same")[SAMPLE_RATE // FPS // 2 :: SAMPLE_RATE // FPS][:num_frames] + 1e-10
 
     low, first_formant, hiss, whole = power(100, 400), power(450, 1200), power(3200, 7600), power(80, 7800)
     decibels = 10 * np.log10(power(80, 4000))
@@ -302,9 +303,7 @@ def lid_closures(
     search = 1 + round(0.02 * still.shape[0])  # the net's points stray by up to 2 % of the frame when lids close
     closures = np.empty(len(frames))
     for index, frame in enumerate(frames):
-        laid = cv2.copyMakeBorder(
-            laid_on_source(luminance(frame), points[index], source_points), *[search] * 4, cv2.BORDER_REPLICATE
-        )
+        laid = np.pad(laid_on_source(luminance(frame), points[index], source_points), search, mode="edge")
         covered = []
         for (rows, columns), surroundings, inside, dark, skin in eyes:
             near = laid[rows.start : rows.stop + 2 * search, columns.start : columns.stop + 2 * search]

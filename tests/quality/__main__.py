@@ -1,0 +1,107 @@
+"""`python -m tests.quality`: render, measure and print every table, and write a contact sheet of every clip.
+
+python -m tests.quality                  everything, about 20 minutes on 2 cores
+python -m tests.quality --only hopper    clips whose name contains a word
+python -m tests.quality --size 768       at another size
+"""
+
+import argparse
+import time
+from math import isnan, nan
+from pathlib import Path
+
+from tests.quality.clips import Voice, known_voices, listen_to_loudness_only, make_take, real_voices
+from tests.quality.portraits import Portrait, portraits
+from tests.quality.report import GATES, LIP_GATES, PICTURE_GATES, Row, lips, lips_by_ear, picture
+from tests.quality.sheets import write_sheet
+from tests.quality.truth import truth_track
+
+SHEETS = Path("outputs/quality")
+LIP_COLUMNS = list(LIP_GATES)
+PICTURE_COLUMNS = [*PICTURE_GATES, "bg noise", "face SSIM", "gaze/min", "gaze ew", "shimmer"]
+EAR_COLUMNS = ["r by ear", "lag ms", "P95 mw", "pauses", "flutter", "paused s"]
+
+
+def measure(
+    portrait: Portrait, voice: Voice, *, size: int, with_text: bool = False, control: str = "", sheet: bool = True
+) -> Row:
+    """Make one clip, write its sheet and give its measures."""
+    started = time.perf_counter()
+    take = make_take(
+        portrait.path,
+        voice,
+        with_text=with_text,
+        size=size,
+        points=portrait.points,
+        mouth=listen_to_loudness_only if control == "loudness" else None,
+        is_still=control == "still",
+    )
+    row: Row = {}
+    if take.is_readable and voice.facts:
+        truth = truth_track(voice.facts, len(take.frames))
+        row |= lips(take, voice.phonemes, truth["jaw"], truth["wide"])
+    elif take.is_readable:
+        row |= lips_by_ear(take)
+    row |= picture(take)
+    if sheet:
+        name = "_".join(filter(None, (portrait.name, voice.name, "text" if with_text else "", control)))
+        write_sheet(take, voice.phonemes, SHEETS / f"{name}.png", name)
+    row["s"] = time.perf_counter() - started
+    return row
+
+
+def print_table(title: str, rows: dict[str, Row], columns: list[str]) -> None:
+    """A Markdown table; a value outside its gate carries an asterisk."""
+    if not rows:
+        return
+    print(f"\n### {title}\n")
+    print("| clip | " + " | ".join(columns) + " |")
+    print("| --- |" + " ---: |" * len(columns))
+    for name, row in rows.items():
+        cells = []
+        for column in columns:
+            value = row.get(column, nan)
+            cell = (
+                "–" if isnan(value) else f"{value:.0f}" if abs(value) >= 10 else f"{value:.3f}".rstrip("0").rstrip(".")
+            )
+            if column in GATES and not GATES[column].admits(value):
+                cell += "*"
+            cells.append(cell)
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
+    parser.add_argument("--only", default="", help="clips whose portrait or voice contains this")
+    parser.add_argument("--size", type=int, default=512, help="of the clips, pixels")
+    asked = parser.parse_args()
+    started = time.perf_counter()
+
+    people = portraits()
+    photographs = [portrait for portrait in people if portrait.is_photograph]
+    others = [portrait for portrait in people if not portrait.is_photograph]
+    first_voice = known_voices("tuning")[0]
+
+    def table(title: str, clips: list[tuple[Portrait, Voice]], columns: list[str], **options: object) -> None:
+        rows = {}
+        for portrait, voice in clips:
+            name = f"{portrait.name} · {voice.name}"
+            if asked.only in name:
+                rows[name] = measure(portrait, voice, size=asked.size, **options)  # type: ignore[arg-type]
+        print_table(title, rows, columns)
+        print_table(f"{title}: the picture", rows, PICTURE_COLUMNS)
+
+    for collection in ("tuning", "held_out"):
+        clips = [(photographs[i % 2], voice) for i, voice in enumerate(known_voices(collection))]
+        table(f"{collection} voices, words unknown", clips, LIP_COLUMNS)
+        table(f"{collection} voices, words given", clips, LIP_COLUMNS, with_text=True, sheet=False)
+    table("other pictures", [(portrait, first_voice) for portrait in photographs[2:] + others], LIP_COLUMNS)
+    table("real recordings", [(photographs[0], voice) for voice in real_voices()], EAR_COLUMNS)
+    for control in ("loudness", "still"):
+        table(f"control that must fail: {control}", [(photographs[0], first_voice)], LIP_COLUMNS, control=control)
+    print(f"\n* outside its gate. {time.perf_counter() - started:.0f} s. Contact sheets: {SHEETS}/")
+
+
+if __name__ == "__main__":
+    main()
