@@ -1,0 +1,339 @@
+"""How skin moves: smooth displacement fields of one face, one per movement, solved once and added up per frame.
+
+The plane is slit along the line between the lips, so that they part. What lies above the slit and what lies below it
+are two sheets; each is continued a little past the slit, so that either can be drawn up to its moved edge.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_matrix, diags, identity
+from scipy.sparse.linalg import splu
+
+from pipeline.draft.geometry import (
+    BROWS,
+    CHIN,
+    FACE_OVAL,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    LEFT_EYE_LOWER,
+    LEFT_EYE_UPPER,
+    LEFT_IRIS,
+    NOSE,
+    OUTER_LOWER_LIP,
+    OUTER_UPPER_LIP,
+    RIGHT_EYE_LOWER,
+    RIGHT_EYE_UPPER,
+    RIGHT_IRIS,
+    FaceGeometry,
+    smoothstep,
+)
+
+MOVEMENTS = ("jaw", "gapclose", "wide", "pucker", "relax", "uraise", "ldrop", "press", "fv", "brow")
+
+NODES_PER_UNIT = 26  # grid nodes along a mouth's width: the lips are about three nodes thick
+MARGINS = (0.18, 0.12, 0.34)  # of the face: at each side, above and below it; where all movement has died away
+NECK = 0.30  # face heights below the chin from where nothing moves
+STIFFNESS = 0.002  # of the membrane beside the plate: keeps far regions from swinging
+HOLD = 60.0  # weight of one landmark's target against the plate's bending
+FREE_RING = 0.12  # units around the lips whose landmarks are left to the plate; pinned, they crease the skin
+OVERLAP = (0.40, 0.58)  # units past the slit over which a sheet's continuation fades into the true field
+BESIDE = 0.30  # units beside the corners over which it does so
+DAMPING = 0.65  # of the fixed-point inversion; undamped rounds tear at the corners
+FIRST_ROUNDS, LATER_ROUNDS = 8, 4  # of it: on a still face, and from the frame before
+
+# Sizes of the movements at weight 1, units. Source: measured on two faces and eight voices by eye and by landmarks.
+JAW_DROP = 0.36
+WIDE = 0.085
+PUCKER = 0.14
+LIP_RAISE = 0.07
+PRESS = 0.04
+BROW_RAISE = 0.04  # eye spans
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Two sheets' displacements for one frame, as inverse maps on a grid over the face.
+
+    Args:
+        upper: (rows, columns, 2) float32, pixels to add to a place in the frame to find where it came from.
+        lower: The same for the sheet below the slit.
+        upper_lip: (CURVE_POINTS, 2) the upper lip's inner edge, moved, pixels.
+        lower_lip: The lower lip's inner edge, moved.
+    """
+
+    upper: np.ndarray
+    lower: np.ndarray
+    upper_lip: np.ndarray
+    lower_lip: np.ndarray
+
+
+class ExpressionFields:
+    """The movements of one face.
+
+    Args:
+        face: The face in the frame.
+
+    Attributes:
+        origin: (x, y) of the grid's first node, pixels.
+        step: Pixels between nodes.
+        shape: (rows, columns) of the grid.
+    """
+
+    def __init__(self, face: FaceGeometry) -> None:
+        self.face = face
+        self.step = face.unit / NODES_PER_UNIT
+        oval = face.landmarks[FACE_OVAL, :2]
+        low, high = oval.min(axis=0), oval.max(axis=0)
+        width, height = high - low
+        side, above, below = MARGINS
+        first = low - np.array([side * width, above * height])
+        last = high + np.array([side * width, below * height])
+        self.origin = first.astype(np.float32)
+        columns, rows = np.ceil((last - first) / self.step).astype(int) + 1
+        self.shape = (int(rows), int(columns))
+        x = self.origin[0] + self.step * np.arange(columns, dtype=np.float32)
+        y = self.origin[1] + self.step * np.arange(rows, dtype=np.float32)
+        self._nodes = np.stack(np.meshgrid(x, y), axis=-1)
+        fields = self._solve()
+        self._upper, self._lower = (self._continue_sheet(fields, side) for side in (-1, 1))
+        self._lips = np.stack(
+            [self._sample(self._upper, face.upper), self._sample(self._lower, face.lower)], axis=1
+        )  # (movements, 2, CURVE_POINTS, 2)
+        self._close_the_gap()
+        self._inverse = np.zeros((2, *self.shape, 2), np.float32)
+        self._started = False
+
+    def move(self, weights: dict[str, float]) -> Expression:
+        """Add up the movements and invert them.
+
+        Frames are meant to follow one another: the inversion starts from the frame before.
+
+        Args:
+            weights: Amount of each movement that is not at rest, 0..1; wide from -1.
+        """
+        amount = np.array([weights.get(name, 0.0) for name in MOVEMENTS], np.float32)
+        rounds = LATER_ROUNDS if self._started else FIRST_ROUNDS
+        self._started = True
+        for sheet, fields in enumerate((self._upper, self._lower)):
+            forward = np.tensordot(amount, fields, axes=1)
+            inverse = self._inverse[sheet]
+            for _ in range(rounds):
+                at = self._grid_index(self._nodes + inverse)
+                moved = cv2.remap(forward, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                inverse = (1 - DAMPING) * inverse - DAMPING * moved
+            self._inverse[sheet] = inverse
+        lips = np.tensordot(amount, self._lips, axes=1)
+        return Expression(
+            upper=self._inverse[0],
+            lower=self._inverse[1],
+            upper_lip=self.face.upper + lips[0],
+            lower_lip=self.face.lower + lips[1],
+        )
+
+    def sample(self, inverse: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Read one of a frame's inverse maps at (rows, columns, 2) pixels; zero outside the face."""
+        at = self._grid_index(points)
+        return cv2.remap(inverse, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+    def _grid_index(self, points: np.ndarray) -> np.ndarray:
+        """Pixels to node numbers, not rounded."""
+        return (points - self.origin) / np.float32(self.step)
+
+    def _sample(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """(movements, rows, columns, 2) fields at (n, 2) pixels: (movements, n, 2)."""
+        at = self._grid_index(points.astype(np.float32))[None]
+        return np.stack([cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR)[0] for field in fields])
+
+    def _targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where every landmark goes under every movement.
+
+        Returns:
+            (movements, 478, 2) units of (u, v), NaN where a landmark is left to the plate; and (478,) int8: -1 for
+            landmarks that belong above the slit, 1 below it, 0 for those that are beyond its ends.
+        """
+        face = self.face
+        place = face.to_face(face.landmarks[:, :2])
+        u, v = place[:, 0], place[:, 1] - face.seam_at(place[:, 0])
+        left, right = face.half_widths
+        t = np.where(u < 0, -u / left, u / right)
+        profile = np.maximum(1 - t**2, 0) ** 0.75
+        sign = np.sign(u)
+        chin_v = place[CHIN, 1]
+
+        target = np.full((len(MOVEMENTS), len(place), 2), np.nan, np.float32)
+        outer_upper, outer_lower = OUTER_UPPER_LIP[1:-1], OUTER_LOWER_LIP[1:-1]
+        inner_upper, inner_lower = INNER_UPPER_LIP[1:-1], INNER_LOWER_LIP[1:-1]
+        corners = [OUTER_UPPER_LIP[0], OUTER_UPPER_LIP[-1], INNER_UPPER_LIP[0], INNER_UPPER_LIP[-1]]
+        upper_lip, lower_lip = outer_upper + inner_upper, outer_lower + inner_lower
+        lips = upper_lip + lower_lip + corners
+        eyes = [*LEFT_EYE_UPPER, *LEFT_EYE_LOWER, *RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_IRIS, *RIGHT_IRIS]
+        still = list({*eyes, *BROWS, *NOSE, *FACE_OVAL})
+
+        def put(movement: str, where: list[int], du: object, dv: object) -> None:
+            row = target[MOVEMENTS.index(movement)]
+            row[where, 0] = np.broadcast_to(np.asarray(du, np.float32), len(where))
+            row[where, 1] = np.broadcast_to(np.asarray(dv, np.float32), len(where))
+
+        for movement in MOVEMENTS:
+            put(movement, still, 0, 0)
+
+        # The jaw takes the lower lip, the chin and most of the cheeks with it.
+        oval_u = np.abs(place[FACE_OVAL, 0]).max()
+        jaw_half = max(abs(place[172, 0]), abs(place[397, 0]), 0.6 * oval_u)
+        outline = cv2.convexHull(face.landmarks[OUTER_UPPER_LIP + OUTER_LOWER_LIP, :2].astype(np.float32))
+        near_lips = np.array(
+            [
+                cv2.pointPolygonTest(outline, (float(x), float(y)), True) > -FREE_RING * face.unit
+                for x, y in face.landmarks[:, :2]
+            ]
+        )
+        rest = [i for i in range(len(place)) if i not in lips and (not near_lips[i] or i == CHIN) and i not in eyes]
+        fall = smoothstep(v, -0.02, 0.22) * (1 - 0.88 * smoothstep(np.abs(u) / jaw_half, 0.25, 1.02))
+        fall = fall * (1 - 0.16 * smoothstep(v / max(chin_v, 0.3), 0.4, 1.0))
+        put("jaw", rest, 0, (JAW_DROP * fall)[rest])
+        inwards = -0.05 * sign * np.minimum(t, 1) ** 2
+        put("jaw", lower_lip, inwards[lower_lip], (JAW_DROP * (0.74 * profile + 0.26))[lower_lip])
+        put(
+            "jaw",
+            upper_lip,
+            inwards[upper_lip],
+            (-0.035 * profile + 0.26 * JAW_DROP * np.minimum(t, 1) ** 3)[upper_lip],
+        )
+        put("jaw", corners, inwards[corners], 0.26 * JAW_DROP)
+
+        # The lips of an open mouth meet at 0.38 of their distance.
+        upper_v, lower_v = (face.to_face(curve) for curve in (face.upper, face.lower))
+        gap = np.interp(u, upper_v[:, 0], lower_v[:, 1] - upper_v[:, 1])
+        for where, share in (
+            (inner_upper, 0.38),
+            (outer_upper, 0.30 * 0.38),
+            (inner_lower, -0.62),
+            (outer_lower, -0.50 * 0.62),
+        ):
+            put("gapclose", where, 0, share * gap[where])
+        put("gapclose", corners, 0, 0)
+
+        reach = np.minimum(t, 1.15)
+        put("wide", lips, (WIDE * sign * reach)[lips], 0)
+        put("pucker", lips, (-PUCKER * sign * reach)[lips], 0)
+        put("pucker", outer_upper, (-PUCKER * sign * reach)[outer_upper], -0.04 * profile[outer_upper])
+        put("pucker", outer_lower, (-PUCKER * sign * reach)[outer_lower], 0.04 * profile[outer_lower])
+        lift = face.seam_at(u) - face.seam_at(np.zeros(1, np.float32))  # a smile's corners stand above its middle
+        put("relax", lips, 0, -np.minimum(lift, 0)[lips])
+        put("uraise", upper_lip, 0, -LIP_RAISE * profile[upper_lip])
+        put("uraise", lower_lip + corners, 0, 0)
+        put("ldrop", lower_lip, 0, LIP_RAISE * profile[lower_lip])
+        put("ldrop", upper_lip + corners, 0, 0)
+        put("press", lips, 0, 0)
+        put("press", outer_upper, 0, PRESS * profile[outer_upper])
+        put("press", outer_lower, 0, -PRESS * profile[outer_lower])
+        put("fv", upper_lip, 0, -0.055 * profile[upper_lip])
+        put("fv", lower_lip, 0, -0.05 * profile[lower_lip])
+        put("fv", corners, 0, 0)
+        put("brow", lips, 0, 0)
+        put("brow", BROWS, 0, -BROW_RAISE * face.eye_span)
+        forehead = [i for i in range(len(place)) if place[i, 1] < place[BROWS, 1].min() - 0.05 and i not in FACE_OVAL]
+        put("brow", forehead, 0, -0.4 * BROW_RAISE * face.eye_span)
+
+        sides = np.zeros(len(place), np.int8)
+        sides[upper_lip], sides[lower_lip] = -1, 1
+        return target, sides
+
+    def _solve(self) -> np.ndarray:
+        """Bend a thin plate, slit between the lips, through every movement's targets: (movements, rows, columns, 2)."""
+        face, (rows, columns) = self.face, self.shape
+        place = face.to_face(self._nodes)
+        left, right = face.half_widths
+        u, v = place[..., 0], place[..., 1]
+        below = v > face.seam_at(u)
+        in_mouth = (u > -left) & (u < right)
+        number = np.arange(rows * columns).reshape(rows, columns)
+
+        def edges(a: tuple, b: tuple) -> np.ndarray:
+            kept = ~(in_mouth[a] & in_mouth[b] & (below[a] != below[b]))
+            return np.stack([number[a][kept], number[b][kept]])
+
+        across = edges(np.s_[:, :-1], np.s_[:, 1:])
+        down = edges(np.s_[:-1], np.s_[1:])
+        i, j = np.concatenate([across, down], axis=1)
+        size = rows * columns
+        adjacency = coo_matrix((np.ones(2 * len(i)), (np.r_[i, j], np.r_[j, i])), shape=(size, size)).tocsr()
+        laplacian = diags(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency
+
+        targets, sides = self._targets()
+        border = np.ones(self.shape, bool)
+        border[1:-1, 1:-1] = False
+        border |= v > face.to_face(face.landmarks[CHIN, :2])[1] + NECK * face.face_height
+        fixed = number[border]
+        nodes = self._nearest_nodes(sides, below)
+
+        # The movements differ in which landmarks they hold: group those that hold the same, one factorisation each.
+        solved = np.zeros((len(MOVEMENTS), size, 2), np.float32)
+        bending = laplacian.T @ laplacian + STIFFNESS * laplacian + 1e-9 * identity(size)
+        held = ~np.isnan(targets[..., 0])
+        groups: dict[bytes, list[int]] = {}
+        for movement, mask in enumerate(held):
+            groups.setdefault(mask.tobytes(), []).append(movement)
+        for movements in groups.values():
+            mask = held[movements[0]]
+            weight = np.bincount(nodes[mask], minlength=size).astype(np.float64) * HOLD
+            weight[fixed] += HOLD
+            factor = splu((bending + diags(weight)).tocsc())
+            for movement in movements:
+                for axis in range(2):
+                    pull = np.bincount(nodes[mask], targets[movement, mask, axis], minlength=size) * HOLD
+                    solved[movement, :, axis] = factor.solve(pull)
+        axes = np.stack([face.u_axis, face.v_axis]).astype(np.float32) * face.unit
+        return (solved @ axes).reshape(len(MOVEMENTS), rows, columns, 2).astype(np.float32)
+
+    def _nearest_nodes(self, sides: np.ndarray, below: np.ndarray) -> np.ndarray:
+        """The node each landmark holds: the nearest one, on the landmark's own side of the slit."""
+        rows, columns = self.shape
+        at = np.rint(self._grid_index(self.face.landmarks[:, :2])).astype(int)
+        at = np.clip(at, 0, [columns - 1, rows - 1])
+        for landmark in np.flatnonzero(sides):
+            column, row = at[landmark]
+            while 0 < row < rows - 1 and below[row, column] != (sides[landmark] > 0):
+                row += sides[landmark]
+            at[landmark, 1] = row
+        return at[:, 1] * columns + at[:, 0]
+
+    def _continue_sheet(self, fields: np.ndarray, side: int) -> np.ndarray:
+        """Give the nodes past the slit what stands 1.5 nodes on the sheet's own side of it.
+
+        Args:
+            fields: (movements, rows, columns, 2).
+            side: -1 for the sheet above the slit, 1 for the one below.
+        """
+        face = self.face
+        place = face.to_face(self._nodes)
+        u, past = place[..., 0], -side * (place[..., 1] - face.seam_at(place[..., 0]))
+        left, right = face.half_widths
+        own_side = np.stack([u, face.seam_at(u) + side * 1.5 / NODES_PER_UNIT], axis=-1)
+        at = self._grid_index(face.to_frame(own_side))
+        beside = np.maximum(np.maximum(-u - left, u - right), 0)
+        share = (past > -1.5 / NODES_PER_UNIT) * (1 - smoothstep(past, *OVERLAP)) * (1 - smoothstep(beside, 0, BESIDE))
+        share = share.astype(np.float32)[..., None]
+        return np.stack(
+            [
+                field
+                + share
+                * (cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - field)
+                for field in fields
+            ]
+        )
+
+    def _close_the_gap(self) -> None:
+        """Scale "gapclose" so that at weight 1 the lips of an open mouth just meet; at rest on a closed one."""
+        movement = MOVEMENTS.index("gapclose")
+        if not self.face.is_open:
+            self._lips[movement] = self._upper[movement] = self._lower[movement] = 0
+            return
+        gap = (self.face.lower - self.face.upper) @ self.face.v_axis
+        upper, lower = self._lips[movement] @ self.face.v_axis
+        middle = gap > 0.5 * gap.max()
+        scale = np.float32((gap[middle] / (upper - lower)[middle]).mean())
+        for fields in (self._lips, self._upper, self._lower):
+            fields[movement] *= scale
