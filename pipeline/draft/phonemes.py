@@ -4,7 +4,6 @@ Knows sounds by the twenty classes a mouth can show; what the mouth does with th
 """
 
 import itertools
-import re
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,25 +25,32 @@ CLASS_SOUNDS = {  # IPA symbols whose lips look alike; the first entry of a symb
     "CH": "ʃ ʒ d͡ʒ t͡ʃ dʒ tʃ ʂ ʐ",
     "RR": "ɹ ɻ ɚ ɝ",
     "hh": "h ɦ ʔ ħ",
-    "aa": "a aɪ aʊ ɑ æ à ã ä å ja ɑ̃ ɛ̃",
+    "aa": "a ɑ æ à ã ä å ja ɑ̃",
     "ah": "ə ʌ ɐ ɜ ɘ ɤ ᵊ jʌ",
-    "E": "e ɛ eɪ eə ẽ je",
+    "E": "e ɛ eə ẽ je ɛ̃",
     "ih": "ɪ ɨ ɯ ɯi ɪə",
     "ee": "i j ì ĩ ǐ",
-    "oh": "o oʊ ɔ ɔɪ ɒ õ ø œ ɵ jo ɔ̃ œ̃",
+    "oh": "o ɔ ɒ õ ø œ ɵ jo ɔ̃ œ̃",
     "ou": "u ũ ʊ ʉ ju",
     "yy": "y ʏ ɥ",
     "w": "w wa we wi wʌ ʍ",
+    "ai": "aɪ",
+    "au": "aʊ",
+    "ei": "eɪ",
+    "oi": "ɔɪ",
+    "ow": "oʊ",
 }
+DIPHTHONGS = {"ai": ("aa", "ih"), "au": ("aa", "ou"), "ei": ("E", "ih"), "oi": ("oh", "ih"), "ow": ("oh", "ou")}
+FIRST_HALF = 0.6  # of a diphthong's time belongs to the vowel it begins with
 CLASSES = tuple(CLASS_SOUNDS)
 BLANK = len(CLASSES)  # column of "no new sound here", after the classes
 CLASS_OF = {sound: viseme for viseme, sounds in reversed(CLASS_SOUNDS.items()) for sound in sounds.split()}
-VOWELS = frozenset(("aa", "ah", "E", "ih", "ee", "oh", "ou", "yy"))
+VOWELS = frozenset(("aa", "ah", "E", "ih", "ee", "oh", "ou", "yy", *DIPHTHONGS))
 
 PEAK_LATENESS = 0.03  # seconds a posterior peak comes after its sound's middle; measured, tests/quality/tracks.py
 TYPICAL_SECONDS = {  # how long a sound of the class usually lasts; where two neighbours meet
     "aa": 0.12, "E": 0.11, "oh": 0.12, "ou": 0.10, "yy": 0.10, "ah": 0.07, "ih": 0.07, "ee": 0.07,
-    "SS": 0.10, "CH": 0.10, "PP": 0.08, "FF": 0.08,
+    "ai": 0.15, "au": 0.15, "ei": 0.13, "oi": 0.15, "ow": 0.14, "SS": 0.10, "CH": 0.10, "PP": 0.08, "FF": 0.08,
 }  # fmt: skip
 OTHER_SECONDS = 0.065  # the classes not listed
 
@@ -148,12 +154,12 @@ def recognise(table: np.ndarray) -> list[tuple[str, float]]:
         (class, seconds of its middle) of every sound heard, in order.
     """
     best = table.argmax(1)
-    sounds = []
+    sounds: list[tuple[str, float]] = []
     starts = np.flatnonzero(np.diff(best, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(best)], strict=True):
         if best[start] != BLANK:
             weight = table[start:stop, best[start]].astype(np.float64)
-            middle = start + float((weight * np.arange(stop - start)).sum() / weight.sum())
+            middle = float(start) + float((weight * np.arange(stop - start)).sum() / weight.sum())
             sounds.append((CLASSES[best[start]], middle * POSTERIOR_SECONDS - PEAK_LATENESS))
     return sounds
 
@@ -202,6 +208,19 @@ def segments(sounds: Sequence[tuple[str, float]], gate: np.ndarray, gate_seconds
     return edges
 
 
+def halves(segments: Iterable[Segment]) -> list[Segment]:
+    """The same segments with every diphthong as the two vowels it glides between."""
+    parts: list[Segment] = []
+    for segment in segments:
+        if segment.viseme in DIPHTHONGS:
+            first, second = DIPHTHONGS[segment.viseme]
+            middle = segment.start + FIRST_HALF * (segment.end - segment.start)
+            parts += [Segment(first, segment.start, middle), Segment(second, middle, segment.end)]
+        else:
+            parts.append(segment)
+    return parts
+
+
 def _width(sound: tuple[str, float]) -> float:
     return TYPICAL_SECONDS.get(sound[0], OTHER_SECONDS)
 
@@ -234,6 +253,10 @@ def align(table: np.ndarray, classes: Sequence[str]) -> Generator[float, None, t
     Returns:
         (class, seconds of its middle) of every sound, and the mean probability given to them, 0..1.
     """
+    table = table.astype(np.float32)
+    for glide, (first, _) in DIPHTHONGS.items():  # one speaker's "ow" is another's "oh"
+        one, other = CLASSES.index(glide), CLASSES.index(first)
+        table[:, one] = table[:, other] = table[:, one] + table[:, other]
     num_frames, num_states = len(table), 2 * len(classes) + 1
     columns = np.full(num_states, BLANK)
     columns[1::2] = [CLASSES.index(viseme) for viseme in classes]
@@ -245,7 +268,6 @@ def align(table: np.ndarray, classes: Sequence[str]) -> Generator[float, None, t
     score = np.full(width, -np.inf, np.float32)
     score[: min(2, width)] = 0.0
     low = 0
-    logs = np.log(np.maximum(table.astype(np.float32), FLOOR)) if num_frames < 2048 else None
     for frame in range(num_frames):
         if frame:
             wanted = low + int(score.argmax()) - width // 2
@@ -259,7 +281,7 @@ def align(table: np.ndarray, classes: Sequence[str]) -> Generator[float, None, t
             steps[frame] = choices.argmax(0)
             score = choices.max(0)
         lows[frame] = low
-        row = logs[frame] if logs is not None else np.log(np.maximum(table[frame].astype(np.float32), FLOOR))
+        row = np.log(np.maximum(table[frame], FLOOR))
         score = (score + row[columns[low : low + width]]).astype(np.float32)
         if frame % 2000 == 1999:
             yield frame / num_frames
@@ -283,21 +305,3 @@ def align(table: np.ndarray, classes: Sequence[str]) -> Generator[float, None, t
 def classes_of(sounds: Iterable[str]) -> list[str]:
     """Classes of IPA symbols, in order; symbols without a class (stress, tones) are left out."""
     return [CLASS_OF[sound] for sound in sounds if sound in CLASS_OF]
-
-
-def english_sounds(text: str) -> list[str]:
-    """Pronounce English words.
-
-    Raises:
-        RecogniserMissingError: hama cannot run here.
-    """
-    try:
-        from hama.inference import G2PModel
-
-        model = G2PModel()
-    except (ImportError, OSError, RuntimeError) as error:
-        raise RecogniserMissingError(str(error)) from error
-    sounds: list[str] = []
-    for word in re.findall(r"[a-z']+", text.lower().replace("’", "'")):
-        sounds += [item.phoneme for item in model.predict(word).alignments]
-    return sounds

@@ -5,11 +5,12 @@ What is spoken when comes from phonemes.py and from the energy of the sound; wha
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from pipeline.draft import phonemes
+from pipeline.draft import phonemes, pronounce
 from pipeline.draft.phonemes import SAMPLE_RATE, Segment
 from pipeline.plan import FPS
 
@@ -102,7 +103,7 @@ def articulate(segments: Sequence[Segment], num_steps: int) -> dict[str, np.ndar
     total = np.full(num_steps, 1e-6)
     planes = np.zeros((len(PLANES), num_steps))
     seals = {"PP": np.zeros(num_steps, np.float32), "FF": np.zeros(num_steps, np.float32)}
-    for segment in segments:
+    for segment in phonemes.halves(segments):
         *target, strength, tau = VISEMES[segment.viseme]
         first = max(0, int((segment.start - REACH * tau) / STEP))
         last = min(num_steps, int((segment.end + REACH * tau) / STEP) + 1)
@@ -225,8 +226,19 @@ def _openness(sound: _Sound, gate: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter1d(opening, 3) * ndimage.gaussian_filter1d(gate.astype(np.float32), 3)
 
 
+LEAST_BELIEF = 0.25  # mean probability of the given words' sounds below which the words are not the ones spoken
+BEL: list[float] = []
 HAMA_SHARE = 0.55  # of the jaw, when the words are not known; the rest follows the energy
 LEAST_RATE = 2.0  # phonemes per second of active speech below which the recogniser is not believed
+
+
+def _while(done: float, share: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:
+    """Do one part of the work, reporting it as `share` of the whole after `done`."""
+    while True:
+        try:
+            yield done + share * (next(work) or 0.0)
+        except StopIteration as finished:
+            return finished.value
 
 
 def follow_speech(
@@ -247,29 +259,24 @@ def follow_speech(
         The mouth, frame by frame.
     """
     waveform = np.asarray(waveform, np.float32)
-    step = _analyse(waveform)
-    while True:
-        try:
-            yield 0.15 * next(step)
-        except StopIteration as finished:
-            sound = finished.value
-            break
+    sound = yield from _while(0.0, 0.15, _analyse(waveform))
     gate = _gate(sound)
     opening = _openness(sound, gate)
     num_steps = len(gate)
     source = "loudness"
     spoken: list[tuple[str, float]] = []
     try:
-        listening = phonemes.posteriors(waveform)
-        while True:
-            try:
-                yield 0.15 + 0.75 * next(listening)
-            except StopIteration as finished:
-                table = finished.value
-                break
+        table = yield from _while(0.15, 0.75, phonemes.posteriors(waveform))
         spoken = [item for item in phonemes.recognise(table) if gate[min(num_steps - 1, max(0, int(item[1] / STEP)))]]
         if len(spoken) >= LEAST_RATE * gate.sum() * STEP:
             source = "phonemes"
+        if text.strip():
+            classes = phonemes.classes_of((yield from _while(0.9, 0.0, pronounce.sounds_of(text, language))))
+            if classes:
+                known, belief = yield from _while(0.9, 0.1, phonemes.align(table, classes))
+                BEL.append(belief)
+                if belief >= LEAST_BELIEF:
+                    spoken, source = known, "words"
     except phonemes.RecogniserMissingError:
         pass
     if source == "loudness":
@@ -279,7 +286,7 @@ def follow_speech(
     else:
         mouth = articulate(phonemes.segments(spoken, gate, STEP), num_steps)
         active = gate & (opening > 0)
-        if active.any():
+        if active.any() and source != "words":
             jaw = mouth["jaw"]
             scaled = (opening - opening[active].mean()) / max(opening[active].std(), 1e-3)
             scaled = np.clip(scaled * jaw[active].std() + jaw[active].mean(), 0, 1) * ndimage.gaussian_filter1d(
