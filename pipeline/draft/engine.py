@@ -9,7 +9,7 @@ from pipeline import face as faces
 from pipeline import models
 from pipeline.draft.acting import act
 from pipeline.draft.motion import move_head
-from pipeline.draft.puppet import Puppet
+from pipeline.draft.puppet import OVERSAMPLING, Puppet
 from pipeline.draft.speech import follow_speech
 from pipeline.engine import Scene, Step
 from pipeline.plan import Box, ClipPlan
@@ -23,8 +23,9 @@ class DraftEngine:
     def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Iterator[np.ndarray]]:
         """Listen, prepare the face, then draw. See `pipeline.engine.Engine`."""
         yield Step("StagePreparing")
-        frame = crop_frame(scene.portrait, plan.crop, plan.height)
-        puppet = Puppet(frame, _landmarks_in_frame(frame, scene.face, plan), models.person_mask(frame))
+        picture = crop_frame(scene.portrait, plan.crop, OVERSAMPLING * plan.height)
+        frame = cv2.resize(picture, (plan.width, plan.height), interpolation=cv2.INTER_AREA)
+        puppet = Puppet(picture, _landmarks_in_frame(frame, scene.face, plan), models.person_mask(frame))
 
         yield Step("StageListening")
         listening = follow_speech(scene.speech.waveform, plan.num_frames, text=scene.text, language=scene.language)

@@ -25,8 +25,9 @@ STRIP = (0.05, 0.34)  # eye widths of skin above the lid that can be drawn out t
 STRIP_TO_BROW = 0.60  # of the way up to the brow that belongs to the lid
 SKIN_RANGE = 0.13  # of full scale: brightness beside the lid's own that ends the strip (a rim of glasses, a brow)
 LID_PERCENTILE = 75  # of the strip's colours: a drawn-out lid comes out of the shadow of its fold
+UNDER_SHARE = 0.6  # of the skin under the eye in a closed lid's colour: the same light falls on both
 STREAK = 0.07  # eye widths along the lid over which drawn-out skin is smoothed
-FLAT_SHARE = 0.45  # of the drawn-out lid painted in its median colour: hides the streaks of stretching
+FLAT_SHARE = 0.65  # of the drawn-out lid painted in its median colour: hides the streaks of stretching
 LID_SHADE = 0.97  # a closed lid looks down and catches a little less light
 EYEBALL_IN_IRISES = 12.0 / 5.9  # radius of the eyeball over that of the iris. Source: mean of adults, mm
 IRIS_SPREAD = (1.1, 2.3)  # iris radii from its centre over which the eyeball's movement dies away
@@ -141,7 +142,9 @@ class Eye:
         grey = skin.mean(axis=-1) / 255
         inside = heights[:, None] <= reach[None]
         bare = inside & (heights[:, None] > np.minimum(LASHES + 0.02, reach[None] - 0.02))  # above the lashes' shadow
-        self._colour = np.percentile(skin[bare], LID_PERCENTILE, axis=0)
+        under = self._frame[self.window][(self._y > self._lower + 0.12) & (self._x > 0.1) & (self._x < 0.9)]
+        fold = np.percentile(skin[bare], LID_PERCENTILE, axis=0)
+        self._colour = fold + UNDER_SHARE * (np.median(under, axis=0) - fold)
         usable = inside & (np.abs(grey - np.median(grey[bare])) < SKIN_RANGE)
         broken = np.maximum.accumulate(usable, axis=0) & ~usable  # the lashes' shadow at the edge may be dark
         height = np.where(broken.any(axis=0), heights[broken.argmax(axis=0)], reach)

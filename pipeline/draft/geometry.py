@@ -59,8 +59,10 @@ class FaceGeometry:
 
     def to_face(self, points: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) to units (..., 2) of (u, v)."""
-        offset = (points - self.origin) / self.unit
-        return np.stack([offset @ self.u_axis, offset @ self.v_axis], axis=-1).astype(np.float32)
+        axes = np.stack([self.u_axis, self.v_axis]) / self.unit
+        shift = -axes @ self.origin
+        points = np.asarray(points, np.float32)
+        return cv2.transform(points.reshape(1, -1, 2), np.column_stack([axes, shift])).reshape(points.shape)
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
         """Units (..., 2) of (u, v) to pixels (..., 2)."""

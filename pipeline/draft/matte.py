@@ -22,11 +22,11 @@ class Matte:
     """What moves and what stays.
 
     Args:
-        foreground: (height, width, 4) uint8, RGB of the person continued past the edge, and alpha.
-        background: (height, width, 3) uint8, the frame without the person's edge.
+        alpha: (height, width) float32, 0..1.
+        background: (height, width, 3) float32, RGB: the frame with the person's edge replaced by what is around.
     """
 
-    foreground: np.ndarray
+    alpha: np.ndarray
     background: np.ndarray
 
 
@@ -54,13 +54,12 @@ def cut_out(frame: np.ndarray, mask: np.ndarray, face: FaceGeometry) -> Matte | 
     reach = SOFT_EDGE * size
     alpha = np.maximum(alpha, cv2.GaussianBlur(cv2.dilate(alpha, _disc(reach)), (0, 0), reach))
     background = _fill_behind(frame, alpha, size)
-    # Of what is seen at the edge, the person's own colour is what the background does not explain. Where that is no
-    # colour at all, the background gives way, so that laying one over the other still gives the frame.
+    # Where the edge is darker or lighter than any person over that background, the background gives way.
     share = alpha[..., None]
-    own = np.clip(background + (frame - background) / np.maximum(share, 0.3), 0, 255)
-    left_over = (frame - share * own) / np.maximum(1 - share, 0.4)
+    person = np.clip(frame - (1 - share) * background, 0, 255 * share)
+    left_over = (frame - person) / np.maximum(1 - share, 0.4)
     background = np.clip(background + np.clip(2 - share / 0.3, 0, 1) * (left_over - background), 0, 255)
-    return Matte(np.rint(np.dstack([own, 255 * alpha])).astype(np.uint8), np.rint(background).astype(np.uint8))
+    return Matte(alpha, background.astype(np.float32))
 
 
 def _guided_filter(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:

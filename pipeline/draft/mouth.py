@@ -85,12 +85,13 @@ class MouthInterior:
         out = cavity + teeth / 255 * (colour - cavity)
 
         edges = self._face.to_face(upper_lip), self._face.to_face(lower_lip)
-        top, bottom = (np.interp(place[..., 0], edge[:, 0], edge[:, 1]) for edge in edges)
+        u = place[..., 0]
+        top, bottom = (np.interp(u, edge[:, 0], edge[:, 1]).astype(np.float32) for edge in edges)
         depth = np.clip((place[..., 1] - top) / LIP_SHADOW_DEPTH, 0, 1)
         shade = LIP_SHADOW - 0.22 * pucker + (1 - LIP_SHADOW + 0.1 * pucker) * smoothstep(depth, 0, 1)
         left, right = edges[0][0, 0], edges[0][-1, 0]
         middle, half = (left + right) / 2, max((right - left) / 2, 0.05)
-        shade = shade * (1 - CORNER_SHADOW * smoothstep(np.abs(place[..., 0] - middle) / half, 0.35, 1.0))
+        shade = shade * (1 - CORNER_SHADOW * smoothstep(np.abs(u - middle) / half, 0.35, 1.0))
         shade = shade * (0.82 + 0.18 * np.clip((bottom - place[..., 1]) / 0.05, 0, 1))
         kept = self._kept(place)
         shade = (shade + kept * (1 - shade) * np.clip(depth + 0.55, 0, 1))[..., None]

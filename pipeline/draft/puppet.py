@@ -1,7 +1,7 @@
 """One frame from one face and one moment: skin, mouth, eyes, head and background put together.
 
-Every pixel of skin is read from the picture once, through the head's turn and the expression joined in one map, so
-that the clip is as sharp as a single resampling allows.
+Every pixel of skin is read once, through the head's turn and the expression joined in one map, from a skin kept at
+twice the frame's size: linear sampling of that is as sharp as cubic sampling of the frame, in a fifth of the time.
 """
 
 from dataclasses import dataclass, field
@@ -12,19 +12,21 @@ import numpy as np
 from pipeline.draft.expression import JAW_DROP, Expression, ExpressionFields
 from pipeline.draft.eyes import both_eyes
 from pipeline.draft.geometry import measure_face, smoothstep
-from pipeline.draft.matte import cut_out
+from pipeline.draft.matte import Matte, cut_out
 from pipeline.draft.mouth import MouthInterior
 from pipeline.draft.pose import Pose, PoseFields
 
+OVERSAMPLING = 2  # skin pixels per frame pixel
 MAP_STEP = 4  # pixels between nodes of the joined map: finer than the fields it joins, 16 times fewer than pixels
-AROUND_MOUTH = (0.45, 0.40, 0.75)  # units beside, above and below the lips where the lower sheet is drawn
+AROUND_MOUTH = (0.36, 0.12, 0.64)  # units beside, above and below the lips where the lower sheet is drawn
 LIP_EDGE_PX = 0.8  # half the width of the soft edge of a lip, so that it does not crawl; wider on large mouths
 LIP_EDGE = 1 / 130  # units
-CORNER_TAPER = (
-    0.12  # of the mouth's width at each end over which the gap closes: a hole must not end in an upright edge
-)
+CORNER_TAPER = 0.12  # of the mouth's width at each end over which the gap closes: no hole ends in an upright edge
 CORNER_EDGE = 0.10  # units: beyond a corner the two sheets melt into each other over this height
 BESIDE_MOUTH = (0.15, 0.35)  # units beside a corner over which the lower sheet's part of the frame ends
+SKIN_PIXELS = np.float32([[OVERSAMPLING, 0, (OVERSAMPLING - 1) / 2], [0, OVERSAMPLING, (OVERSAMPLING - 1) / 2]])
+HOLE_MARGIN_PX = 3  # around the lips' inner edges: room for their soft edge
+TEETH_WITH_JAW = 0.92  # the lower lip is let down a little further than the teeth behind it
 THIN_GAP = 0.022  # units: a gap this thin is half dark, a thinner one less
 
 
@@ -51,22 +53,24 @@ class Puppet:
     """A face that can be moved.
 
     Args:
-        frame: (size, size, 3) uint8, RGB, the face at rest; size a multiple of MAP_STEP.
-        landmarks: (478, 3) float32, pixels of the frame.
+        picture: (OVERSAMPLING size, OVERSAMPLING size, 3) uint8, RGB, the face at rest; size a multiple of MAP_STEP.
+        landmarks: (478, 3) float32, pixels of the frame, which has half the picture's size.
         mask: (size, size) float32, 0..1, where the person is.
     """
 
-    def __init__(self, frame: np.ndarray, landmarks: np.ndarray, mask: np.ndarray) -> None:
-        self._size = frame.shape[0]
+    def __init__(self, picture: np.ndarray, landmarks: np.ndarray, mask: np.ndarray) -> None:
+        self._size = size = picture.shape[0] // OVERSAMPLING
+        frame = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
         self.face = measure_face(frame, landmarks)
         self.matte = cut_out(frame, mask, self.face)
         self._fields = ExpressionFields(self.face)
-        self._pose = PoseFields(self.face, self._size, MAP_STEP, has_matte=self.matte is not None)
+        self._pose = PoseFields(self.face, size, MAP_STEP, has_matte=self.matte is not None)
         self._mouth = MouthInterior(frame, self.face)
         self._eyes = both_eyes(frame, landmarks)
         self._eyes_drawn = (0.0, 0.0, 0.0)
-        self._skin = frame.copy() if self.matte is None else self.matte.foreground.copy()
-        at = np.arange(self._size, dtype=np.float32)
+        self._skin = picture.copy() if self.matte is None else _lift_off(picture, self.matte)
+        self._background = None if self.matte is None else np.rint(self.matte.background).astype(np.uint8)
+        at = np.arange(size, dtype=np.float32)
         self._pixels = np.stack(np.meshgrid(at, at), axis=-1)
 
     def draw(self, moment: Moment) -> np.ndarray:
@@ -76,67 +80,102 @@ class Puppet:
         head = self._pose.invert(moment.pose)
         skin = head + self._fields.sample(expression.upper, head)
         shift = cv2.resize(skin - self._pose.nodes, (self._size, self._size), interpolation=cv2.INTER_LINEAR)
-        shift += self._pixels
-        drawn = cv2.remap(self._skin, shift[..., 0], shift[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        if self.matte is not None:
-            alpha = cv2.extractChannel(drawn, 3).astype(np.float32) * np.float32(1 / 255)
-            drawn = cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB)
-            drawn = cv2.blendLinear(drawn, self.matte.background, alpha, 1 - alpha)
+        drawn = self._read_skin(cv2.add(shift, self._pixels))
+        if self._background is not None:
+            behind = cv2.cvtColor(255 - cv2.extractChannel(drawn, 3), cv2.COLOR_GRAY2RGB)
+            drawn = cv2.add(
+                cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB), cv2.multiply(self._background, behind, scale=1 / 255)
+            )
         self._draw_mouth(drawn, head, expression, moment)
         return drawn
 
+    def _read_skin(self, at: np.ndarray) -> np.ndarray:
+        """The skin at (rows, columns, 2) float32 pixels of the frame."""
+        at = cv2.transform(at, SKIN_PIXELS)
+        return cv2.remap(self._skin, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
     def _draw_eyes(self, moment: Moment) -> None:
         """Bring the eyes in the skin up to date."""
-        wanted = (round(moment.lid, 3), round(moment.gaze[0], 2), round(moment.gaze[1], 2))
-        if wanted != self._eyes_drawn:
-            self._eyes_drawn = wanted
-            for eye in self._eyes:
-                self._skin[eye.window][..., :3] = eye.draw(*wanted)
+        wanted = (round(moment.lid, 2), round(moment.gaze[0], 1), round(moment.gaze[1], 1))
+        if wanted == self._eyes_drawn:
+            return
+        self._eyes_drawn = wanted
+        for eye in self._eyes:
+            drawn = eye.draw(*wanted)
+            large = cv2.resize(drawn, None, fx=OVERSAMPLING, fy=OVERSAMPLING, interpolation=cv2.INTER_CUBIC)
+            rows, columns = (slice(OVERSAMPLING * side.start, OVERSAMPLING * side.stop) for side in eye.window)
+            self._skin[rows, columns, :3] = large
 
     def _draw_mouth(self, drawn: np.ndarray, head: np.ndarray, expression: Expression, moment: Moment) -> None:
         """Lay the mouth's interior and the lower lip over a frame whose skin was drawn as the upper sheet."""
-        face = self.face
+        unit = self.face.unit
         lips = self._pose.follow(moment.pose, np.concatenate([expression.upper_lip, expression.lower_lip]))
-        beside, above, below = (margin * face.unit for margin in AROUND_MOUTH)
-        before, after = np.array([beside, above]), np.array([beside, below])
-        limit = self._size
-        left, top = (np.clip(np.floor(lips.min(axis=0) - before), 0, limit - 1)).astype(int)
-        right, bottom = (np.clip(np.ceil(lips.max(axis=0) + after), [left + 1, top + 1], limit)).astype(int)
-        window = np.s_[top:bottom, left:right]
+        beside, above, below = AROUND_MOUTH
+        window = self._window(lips, beside * unit, above * unit, below * unit)
+        hole = self._window(lips, HOLE_MARGIN_PX, HOLE_MARGIN_PX, HOLE_MARGIN_PX)
 
         at = self._pose.read_map(head, self._pixels[window])
-        lower_at = at + self._fields.sample(expression.lower, at)
-        lower = cv2.remap(
-            self._skin, lower_at[..., 0], lower_at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
+        lower = self._read_skin(at + self._fields.sample(expression.lower, at))
+        place = self.face.to_face(at)
+        gap_top, gap_bottom, from_corner = self._gap(expression, place[..., 0])
+        edge = max(LIP_EDGE_PX / unit, LIP_EDGE) + CORNER_EDGE * smoothstep(-from_corner, -0.03, 0.10)
+        is_lower = np.clip((place[..., 1] - gap_bottom) / (2 * edge) + 0.5, 0, 1)
+        is_lower *= 1 - smoothstep(-from_corner, *BESIDE_MOUTH)  # further out the sheets are one
+        if self.matte is not None:
+            is_lower *= lower[..., 3] == 255  # the face: where nothing shines through
 
-        place = face.to_face(at)
-        upper_edge, lower_edge = face.to_face(expression.upper_lip), face.to_face(expression.lower_lip)
-        gap_top = np.interp(place[..., 0], upper_edge[:, 0], upper_edge[:, 1])
-        gap_bottom = np.interp(place[..., 0], lower_edge[:, 0], lower_edge[:, 1])
-        left_corner, right_corner = ((upper_edge[end, 0] + lower_edge[end, 0]) / 2 for end in (0, -1))
-        from_corner = np.minimum(place[..., 0] - left_corner, right_corner - place[..., 0])
-        taper = smoothstep(from_corner, 0, CORNER_TAPER * (right_corner - left_corner))
-        middle = (gap_top + gap_bottom) / 2
-        gap = np.maximum(gap_bottom - gap_top, 0) * taper
-        gap_top, gap_bottom = middle - gap / 2, middle + gap / 2
-        edge = max(LIP_EDGE_PX / face.unit, LIP_EDGE) + CORNER_EDGE * smoothstep(-from_corner, -0.03, 0.10)
-        is_lower = 1 - smoothstep(-from_corner, *BESIDE_MOUTH)  # further out the sheets are one
-        is_lower *= np.clip((place[..., 1] - gap_bottom) / (2 * edge) + 0.5, 0, 1)
-        is_below_upper = np.clip((place[..., 1] - gap_top) / (2 * edge) + 0.5, 0, 1)[..., None]
-
-        out = drawn[window].astype(np.float32)
+        first = hole[0].start - window[0].start, hole[1].start - window[1].start
+        inner = tuple(slice(i, i + side.stop - side.start) for i, side in zip(first, hole, strict=True))
+        gap = (gap_bottom - gap_top)[inner]
         if gap.max() > 1e-3:
             inside = self._mouth.compose(
-                at,
+                at[inner],
                 expression.upper_lip,
                 expression.lower_lip,
-                jaw_drop=0.92 * JAW_DROP * moment.movements.get("jaw", 0.0),
+                jaw_drop=TEETH_WITH_JAW * JAW_DROP * moment.movements.get("jaw", 0.0),
                 tongue=moment.tongue,
                 pucker=moment.movements.get("pucker", 0.0),
             )
-            out += is_below_upper * np.clip(gap / THIN_GAP, 0, 1)[..., None] * (inside - out)
-        if self.matte is not None:
-            is_lower *= lower[..., 3] * np.float32(1 / 255)
-        out += is_lower[..., None] * (lower[..., :3] - out)
-        drawn[window] = np.clip(np.rint(out), 0, 255).astype(np.uint8)
+            is_hole = np.clip((place[..., 1] - gap_top)[inner] / (2 * edge[inner]) + 0.5, 0, 1)
+            is_hole *= np.clip(gap / THIN_GAP, 0, 1)
+            _lay_over(drawn[hole], inside, is_hole)
+        _lay_over(drawn[window], lower[..., :3], is_lower)
+
+    def _window(self, points: np.ndarray, beside: float, above: float, below: float) -> tuple[slice, slice]:
+        """Rows and columns of the frame around (n, 2) points, with margins in pixels."""
+        low = np.clip(np.floor(points.min(axis=0) - np.array([beside, above])), 0, self._size - 1).astype(int)
+        high = np.clip(np.ceil(points.max(axis=0) + np.array([beside, below])), low + 1, self._size).astype(int)
+        return slice(low[1], high[1]), slice(low[0], high[0])
+
+    def _gap(self, expression: Expression, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The gap between the lips over each u: its top and bottom v, and how far inside the corners it is; units."""
+        top, bottom = self.face.to_face(expression.upper_lip), self.face.to_face(expression.lower_lip)
+        left, right = ((top[end, 0] + bottom[end, 0]) / 2 for end in (0, -1))
+        from_corner = np.minimum(u - left, right - u)
+        columns = np.linspace(u.min(), u.max(), 4 * len(top), dtype=np.float32)
+        upper, lower = (np.interp(columns, curve[:, 0], curve[:, 1]) for curve in (top, bottom))
+        middle = (upper + lower) / 2
+        taper = smoothstep(np.minimum(columns - left, right - columns), 0, CORNER_TAPER * (right - left))
+        gap = np.maximum(lower - upper, 0) * taper
+        edges = np.stack([middle - gap / 2, middle + gap / 2], axis=-1).astype(np.float32)[None]
+        index = (u - columns[0]) * ((len(columns) - 1) / max(columns[-1] - columns[0], 1e-6))
+        read = cv2.remap(edges, index, np.zeros_like(index), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return read[..., 0], read[..., 1], from_corner
+
+
+def _lay_over(frame: np.ndarray, layer: np.ndarray, share: np.ndarray) -> None:
+    """Mix a layer into part of a frame, in place: (rows, columns, 3) uint8, the same in any type, (rows, columns)."""
+    mixed = frame + share[..., None] * (layer - frame.astype(np.float32))
+    frame[:] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+
+def _lift_off(picture: np.ndarray, matte: Matte) -> np.ndarray:
+    """The person's part of a picture, already multiplied by alpha, and alpha: (height, width, 4) uint8.
+
+    Laid over the background it gives the picture again: what is lifted off is what the background does not explain.
+    """
+    size = picture.shape[1::-1]
+    alpha = cv2.resize(matte.alpha, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    background = cv2.resize(matte.background, size, interpolation=cv2.INTER_LINEAR)
+    person = np.clip(picture - (1 - alpha) * background, 0, 255 * alpha)
+    return np.rint(np.dstack([person, 255 * alpha])).astype(np.uint8)
