@@ -251,12 +251,12 @@ class ExpressionFields:
         in_mouth = (u > -left) & (u < right)
         number = np.arange(rows * columns).reshape(rows, columns)
 
-        def edges(a: tuple, b: tuple) -> np.ndarray:
+        def edges(a: tuple[slice, ...], b: tuple[slice, ...]) -> np.ndarray:
             kept = ~(in_mouth[a] & in_mouth[b] & (below[a] != below[b]))
             return np.stack([number[a][kept], number[b][kept]])
 
         across = edges(np.s_[:, :-1], np.s_[:, 1:])
-        down = edges(np.s_[:-1], np.s_[1:])
+        down = edges(np.s_[:-1, :], np.s_[1:, :])
         i, j = np.concatenate([across, down], axis=1)
         size = rows * columns
         adjacency = coo_matrix((np.ones(2 * len(i)), (np.r_[i, j], np.r_[j, i])), shape=(size, size)).tocsr()

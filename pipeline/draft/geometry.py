@@ -116,7 +116,8 @@ def measure_face(frame: np.ndarray, landmarks: np.ndarray) -> FaceGeometry:
     corners = points[[INNER_UPPER_LIP[0], INNER_UPPER_LIP[-1]]]
     origin = (corners.mean(axis=0) + (points[INNER_UPPER_LIP[5]] + points[INNER_LOWER_LIP[5]]) / 2) / 2
     width = float(np.hypot(*(points[OUTER_UPPER_LIP[-1]] - points[OUTER_UPPER_LIP[0]])))
-    unit = float(np.clip(width, *(eye_span * share for share in UNIT_IN_EYE_SPANS)))
+    narrowest, widest = (eye_span * share for share in UNIT_IN_EYE_SPANS)
+    unit = min(max(width, narrowest), widest)
 
     bare = FaceGeometry(landmarks, origin, u_axis, v_axis, unit, corners, corners)
     upper = _smooth_curve(bare.to_face(points[INNER_UPPER_LIP]))

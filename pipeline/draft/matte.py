@@ -93,10 +93,10 @@ def _fill_behind(frame: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     """
     person = cv2.dilate((alpha > 0.02).astype(np.float32), _disc(FILL_MARGIN * size))
     known = 1 - person[..., None]
-    levels = [np.dstack([frame * known, known]).astype(np.float32)]
+    levels: list[np.ndarray] = [np.dstack([frame * known, known]).astype(np.float32)]
     while min(levels[-1].shape[:2]) > 2:
         levels.append(cv2.pyrDown(levels[-1]))
-    mix = levels[-1]
+    mix: np.ndarray = levels[-1]
     for level in reversed(levels[:-1]):  # coarse colours show only where no finer level knows any
         coarse = cv2.resize(mix, (level.shape[1], level.shape[0]), interpolation=cv2.INTER_LINEAR)
         mix = level + (1 - level[..., 3:]) * coarse / np.maximum(coarse[..., 3:], 1e-3)

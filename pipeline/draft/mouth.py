@@ -13,7 +13,8 @@ MAX_DENSITY = 220  # canvas pixels per unit; a larger mouth is not seen any shar
 CAVITY_TOP, CAVITY_BOTTOM = (38, 10, 10), (90, 36, 34)
 TONGUE = (178, 92, 88)
 TOOTH = (232, 222, 206)
-TINTED = 0.45  # of the skin's own tint taken on by the teeth: the same light falls on both, and blood shines through
+TINTED = 0.60  # of the skin's own tint taken on by the teeth: the same light falls on both, and blood shines through
+SIDE_LIGHT_ROWS, SIDE_LIGHT_BLUR = (-0.28, 0.28), 0.12  # units above and below the lips where the light is read
 SKIN_LIGHT = 165.0
 LIGHT_RANGE = (0.40, 1.10)
 SKIN_CHROMA = 0.30  # (max - min) / max of lit skin; a grey engraving gets a grey mouth
@@ -48,9 +49,12 @@ class MouthInterior:
         v = top + (np.arange(rows, dtype=np.float32) + 0.5) / self._density
         self._u, self._v = np.meshgrid(u, v)
         self._light(frame)
-        self._head = self._paint_upper(frame)
-        self._jaw = self._paint_lower()
-        self._tongue = self._paint_tongue()
+        light = self._light_across(frame)
+        self._head, self._jaw, self._tongue = self._paint_upper(), self._paint_lower(), self._paint_tongue()
+        for layer in (self._head, self._jaw, self._tongue):
+            layer[..., :3] *= light
+        if face.is_open:
+            self._own = self._keep_own(frame)
 
     def compose(
         self,
@@ -127,8 +131,16 @@ class MouthInterior:
         tint = skin / max(float(skin.mean()), 1.0)
         self._tooth = lit(TOOTH) * (1 + TINTED * (tint - 1))
 
-    def _paint_upper(self, frame: np.ndarray) -> np.ndarray:
-        """The row of teeth fixed to the head, RGBA; the picture's own where it shows them."""
+    def _light_across(self, frame: np.ndarray) -> np.ndarray:
+        """How the light changes from one side of the mouth to the other, around 1: (rows, columns, 1)."""
+        rows = np.array([SIDE_LIGHT_ROWS], np.float32).T + 0 * self._u[:1]
+        at = self._face.to_frame(np.stack([np.broadcast_to(self._u[:1], rows.shape), rows], axis=-1))
+        grey = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (0, 0), SIDE_LIGHT_BLUR * self._face.unit)
+        profile = cv2.remap(grey, at[..., 0], at[..., 1], cv2.INTER_LINEAR).astype(np.float32).mean(axis=0)
+        return np.clip(profile / max(float(np.percentile(profile, 75)), 1.0), 0.45, 1.1)[None, :, None]
+
+    def _paint_upper(self) -> np.ndarray:
+        """The row of teeth fixed to the head, RGBA."""
         seam = self._face.seam_at(np.zeros(1, np.float32))
         u, v = self._u, self._v - seam
         tooth, across = _tooth_at(np.abs(u), TOOTH_WIDTHS)
@@ -144,13 +156,10 @@ class MouthInterior:
             * (0.88 + 0.12 * smoothstep(v, -0.08, 0.03))
         )
         shade = shade * (1 - 0.10 * np.clip((v - edge + 0.02) / 0.02, 0, 1))  # the biting edge lets light through
-        layer = np.dstack([self._tooth * shade[..., None], 255 * alpha]).astype(np.float32)
-        if self._face.is_open:
-            layer = self._keep_own(frame, layer)
-        return layer
+        return np.dstack([self._tooth * shade[..., None], 255 * alpha]).astype(np.float32)
 
-    def _keep_own(self, frame: np.ndarray, layer: np.ndarray) -> np.ndarray:
-        """Lay what the picture shows between the lips over the painted row."""
+    def _keep_own(self, frame: np.ndarray) -> np.ndarray:
+        """Lay what the picture shows between the lips over the painted row; where it does, 0..1: (rows, columns)."""
         at = self._face.to_frame(np.stack([self._u, self._v], axis=-1))
         seen = cv2.remap(frame, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         lips = self._face.landmarks[INNER_UPPER_LIP + INNER_LOWER_LIP[::-1], :2]
@@ -163,11 +172,9 @@ class MouthInterior:
         )  # up to the lips' own edge, so that rest looks as in the picture
         own = cv2.dilate(own, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2))
         own = cv2.GaussianBlur(own, (0, 0), 0.5 * margin)
-        self._own = own.astype(np.float32) / 255
-        share = self._own[..., None]
-        layer[..., :3] += share * (seen - layer[..., :3])
-        layer[..., 3:] += share * (255 - layer[..., 3:])
-        return layer
+        share = own.astype(np.float32) / 255
+        self._head += share[..., None] * (np.dstack([seen, np.full_like(seen[..., :1], 255)]) - self._head)
+        return share
 
     def _paint_lower(self) -> np.ndarray:
         """The row of teeth fixed to the jaw, RGBA, as it stands when the mouth is closed."""

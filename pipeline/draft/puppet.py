@@ -24,7 +24,7 @@ LIP_EDGE = 1 / 130  # units
 CORNER_TAPER = 0.12  # of the mouth's width at each end over which the gap closes: no hole ends in an upright edge
 CORNER_EDGE = 0.10  # units: beyond a corner the two sheets melt into each other over this height
 BESIDE_MOUTH = (0.15, 0.35)  # units beside a corner over which the lower sheet's part of the frame ends
-SKIN_PIXELS = np.float32([[OVERSAMPLING, 0, (OVERSAMPLING - 1) / 2], [0, OVERSAMPLING, (OVERSAMPLING - 1) / 2]])
+SKIN_PIXELS = np.array([[OVERSAMPLING, 0, (OVERSAMPLING - 1) / 2], [0, OVERSAMPLING, (OVERSAMPLING - 1) / 2]])
 HOLE_MARGIN_PX = 3  # around the lips' inner edges: room for their soft edge
 TEETH_WITH_JAW = 0.92  # the lower lip is let down a little further than the teeth behind it
 THIN_GAP = 0.022  # units: a gap this thin is half dark, a thinner one less
@@ -91,8 +91,8 @@ class Puppet:
 
     def _read_skin(self, at: np.ndarray) -> np.ndarray:
         """The skin at (rows, columns, 2) float32 pixels of the frame."""
-        at = cv2.transform(at, SKIN_PIXELS)
-        return cv2.remap(self._skin, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = cv2.split(cv2.transform(at, SKIN_PIXELS))
+        return cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def _draw_eyes(self, moment: Moment) -> None:
         """Bring the eyes in the skin up to date."""
