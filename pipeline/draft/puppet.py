@@ -18,12 +18,12 @@ from pipeline.draft.pose import Pose, PoseFields
 
 OVERSAMPLING = 2  # skin pixels per frame pixel
 MAP_STEP = 4  # pixels between nodes of the joined map: finer than the fields it joins, 16 times fewer than pixels
-AROUND_MOUTH = (0.36, 0.12, 0.64)  # units beside, above and below the lips where the lower sheet is drawn
+AROUND_MOUTH = (0.46, 0.12, 0.64)  # units beside, above and below the lips where the lower sheet is drawn
 LIP_EDGE_PX = 0.8  # half the width of the soft edge of a lip, so that it does not crawl; wider on large mouths
 LIP_EDGE = 1 / 130  # units
 CORNER_TAPER = 0.12  # of the mouth's width at each end over which the gap closes: no hole ends in an upright edge
 CORNER_EDGE = 0.10  # units: beyond a corner the two sheets melt into each other over this height
-BESIDE_MOUTH = (0.15, 0.35)  # units beside a corner over which the lower sheet's part of the frame ends
+BESIDE_MOUTH = (0.30, 0.45)  # units beside a resting corner over which the lower sheet's part of the frame ends
 SKIN_PIXELS = np.array([[OVERSAMPLING, 0, (OVERSAMPLING - 1) / 2], [0, OVERSAMPLING, (OVERSAMPLING - 1) / 2]])
 HOLE_MARGIN_PX = 3  # around the lips' inner edges: room for their soft edge
 TEETH_WITH_JAW = 0.92  # the lower lip is let down a little further than the teeth behind it
@@ -111,7 +111,9 @@ class Puppet:
         unit = self.face.unit
         lips = self._pose.follow(moment.pose, np.concatenate([expression.upper_lip, expression.lower_lip]))
         beside, above, below = AROUND_MOUTH
-        window = self._window(lips, beside * unit, above * unit, below * unit)
+        corners = self._pose.follow(moment.pose, self.face.upper[[0, -1]])  # at rest: a rounded mouth draws them in
+        around = np.concatenate([lips, corners])
+        window = self._window(around, beside * unit, above * unit, below * unit)
         hole = self._window(lips, HOLE_MARGIN_PX, HOLE_MARGIN_PX, HOLE_MARGIN_PX)
 
         at = self._pose.read_map(head, self._pixels[window])
@@ -120,7 +122,9 @@ class Puppet:
         gap_top, gap_bottom, from_corner = self._gap(expression, place[..., 0])
         edge = max(LIP_EDGE_PX / unit, LIP_EDGE) + CORNER_EDGE * smoothstep(-from_corner, -0.03, 0.10)
         is_lower = np.clip((place[..., 1] - gap_bottom) / (2 * edge) + 0.5, 0, 1)
-        is_lower *= 1 - smoothstep(-from_corner, *BESIDE_MOUTH)  # further out the sheets are one
+        left, right = self.face.half_widths
+        from_resting_corner = np.maximum(-place[..., 0] - left, place[..., 0] - right)
+        is_lower *= 1 - smoothstep(from_resting_corner, *BESIDE_MOUTH)  # further out the sheets are one
         if self.matte is not None:
             is_lower *= lower[..., 3] == 255  # the face: where nothing shines through
 
