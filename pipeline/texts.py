@@ -250,8 +250,8 @@ TEXTS: dict[str, Text] = {
         "Ébauche : faite par le processeur, hors ligne, en à peu près la durée de l'enregistrement.",
     ),
     "PageEngineAvatar": Text(
-        "Avatar: the 13B model on a graphics card; minutes for each second, a far more natural clip.",
-        "Avatar : le modèle 13B sur une carte graphique; des minutes par seconde, un clip bien plus naturel.",
+        "Avatar: the 13B model, far more natural, minutes for each second on a graphics card.",
+        "Avatar : le modèle 13B, bien plus naturel, des minutes par seconde sur une carte graphique.",
     ),
     "PageEngineUnavailable": Text("{engine} Unavailable here: {reason}", "{engine} Non disponible ici : {reason}"),
     "PageAdvancedLabel": Text("Advanced", "Options avancées"),
@@ -287,8 +287,11 @@ TEXTS: dict[str, Text] = {
         "The clip is synthetic media. Use only a face and a voice you have the right to use.",
         "Le clip est un média synthétique. N'utilisez qu'un visage et une voix dont vous avez le droit de vous servir.",
     ),
-    "PageIdle": Text("The clip appears here.", "Le clip apparaîtra ici."),
-    "PageStep": Text("{stage}", "{stage}"),
+    "PageIdle": Text(
+        "Add a picture and a voice, or choose an example.", "Ajoutez une image et une voix, ou choisissez un exemple."
+    ),
+    "PageWaiting": Text("Waiting for a free place", "En attente d'une place libre"),
+    "PageProgress": Text("Progress", "Progression"),
     "PageStepSeconds": Text("{stage}: about {left} s left", "{stage} : encore {left} s environ"),
     "PageStepMinutes": Text("{stage}: about {left} min left", "{stage} : encore {left} min environ"),
     "PageDone": Text("The clip is ready.", "Le clip est prêt."),
