@@ -31,11 +31,11 @@ BROW_PER_OCTAVE, BROW_PER_ACCENT = 1.6, 0.5  # of the full raise, which is reach
 BROW_SECONDS = 0.10  # smoothing: a raise takes a quarter of a second
 
 # --- lids -------------------------------------------------------------------------------------------------------------
-BLINK_SHAPE, BLINK_SECONDS = 4.0, 3.0  # gamma distribution of the time between blinks, its shape and mean
+BLINK_SHAPE, BLINK_SECONDS = 4.0, 3.6  # gamma distribution of the time between blinks, its shape and mean
 BLINK_LEAST_SECONDS = 1.3  # between two blinks, save a double one
-BLINK_PULL_SECONDS = 0.6  # a blink waits, or hurries, this long for the end of a phrase or a large shift of gaze
+BLINK_PULL_SECONDS = 0.9  # a blink waits, or hurries, this long for the end of a phrase or a large shift of gaze
 BLINK_LEADS = (0.6, 0.5)  # seconds without a blink at the start, where the still picture is met, and at the end
-DOUBLE_SHARE, DOUBLE_SECONDS = 0.07, 0.36  # of the blinks are double; time between the two
+DOUBLE_SHARE, DOUBLE_SECONDS = 0.07, 0.40  # of the blinks are double; time between the two
 CLOSING_SECONDS, CLOSED_SECONDS, OPENING_SECONDS = 0.09, 0.02, 0.18  # as people blink
 
 # --- gaze -------------------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ THINK_DELAY_SECONDS = 0.08  # after the voice stops
 LARGE_SHIFT_DEGREES = 3.0  # a saccade that people like to blink with
 SACCADE_SECONDS, SACCADE_SECONDS_PER_DEGREE = 0.025, 0.0025  # Source: the main sequence of saccades, Bahill et al. 1975
 DRIFT_DEGREES, DRIFT_SECONDS = 0.12, 0.35  # standard deviation and smoothing of the wandering of a fixating eye
-TWITCH_DEGREES, TWITCH_SECONDS = 0.25, 1.0  # microsaccades: standard deviation, mean time between two
+TWITCH_DEGREES, TWITCH_SECONDS = 0.15, 1.0  # microsaccades: standard deviation, mean time between two
 REFLEX = 0.9  # of the head's turn that the eyes make up for, to stay on what they look at (vestibulo-ocular reflex)
 STILL_SECONDS = 0.5  # at both ends the eyes are on the viewer
 
@@ -164,14 +164,15 @@ def _look(
 
     saccades: list[tuple[float, np.ndarray]] = []  # when, and where to
     now, is_aside = generator.uniform(*FIXATION_SECONDS), False
-    while now < end or thoughts:
+    last = end - FIXATION_SECONDS[0]  # no new look just before the return to the viewer
+    while now < last or thoughts:
         if thoughts and thoughts[0][0] <= now + FIXATION_SECONDS[0]:  # the next thought comes before this one ends
             start, back = thoughts.pop(0)
-            if STILL_SECONDS <= start < end - FIXATION_SECONDS[0]:
+            if STILL_SECONDS <= start < last:
                 saccades.append((start, aside()))
                 now, is_aside = min(max(back, start + FIXATION_SECONDS[0]), start + ASIDE_SECONDS[1]), True
             continue
-        if now >= end:
+        if now >= last:
             break
         is_aside = not is_aside and generator.random() < LOOK_ASIDE_SHARE
         saccades.append((now, aside() if is_aside else generator.normal(0, FACE_DEGREES)))
