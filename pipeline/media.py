@@ -14,11 +14,12 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -79,7 +80,8 @@ SOUND_FORMATS = (  # FFmpeg's names. Left out: playlists and scripts, which make
     "mp3 mpc mpc8 mpeg mpegts mxf nut ogg rm sox tta voc w64 wav wtv wv"
 )
 
-PICTURE_CODEC, SOUND_CODEC = "libx264", "aac"
+PICTURE_CODEC: Final = "libx264"
+SOUND_CODEC: Final = "aac"
 # Constant quality 18 keeps skin free of blocks; of libx264's presets "veryfast" gave the smallest files of such clips
 # (a still background, a little motion) at 6 ms of processor time a frame of 512x512, conversion to YUV included.
 X264_OPTIONS = {"crf": "18", "preset": "veryfast", "profile": "high"}
@@ -298,7 +300,7 @@ def _level_db(waveform: np.ndarray) -> float:
     return float(10 * np.log10(powers.mean()))
 
 
-def _decode(path: Path) -> Iterator[_Sound]:
+def _decode(path: Path) -> Generator[_Sound, None, None]:
     """The first audio stream of a file, piece by piece, damage taken out.
 
     Raises:
@@ -311,7 +313,7 @@ def _decode(path: Path) -> Iterator[_Sound]:
     try:
         with (
             path.open("rb") as stream,
-            av.open(stream, options=options, metadata_errors="replace") as container,
+            av.open(stream, "r", options=options, metadata_errors="replace") as container,
         ):
             if not container.streams.audio:
                 raise SoundMissing(name=name)
@@ -343,7 +345,7 @@ def _decode(path: Path) -> Iterator[_Sound]:
 
 def _in_floats(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) float32, 1 the full scale, with NaN and absurd samples made silent."""
-    samples = frame.to_ndarray()
+    samples: np.ndarray[Any, Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     if samples.dtype == np.uint8:
