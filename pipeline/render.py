@@ -40,7 +40,8 @@ def render(request: RenderRequest, on_step: OnStep = ignore_steps) -> RenderResu
 def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
     """Make one clip as a generator of Steps that returns the result; closing it cancels the render."""
     started = time.perf_counter()
-    engine = hardware.engine_for(request.engine)
+    engine, seed = hardware.engine_for(request.engine), request.seed
+    assert seed is not None, "a request draws its seed when it is made"
     yield Step("StageReading")
     portrait = media.load_portrait(request.portrait)
     speech = media.load_speech(request.speech)
@@ -48,7 +49,7 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
     scene = Scene(portrait, speech, found, text=request.text, language=request.language)
     plan = plan_clip(seconds=speech.seconds, size=request.size, picture_size=portrait.shape[:2], face=found.box)
 
-    frames = yield from engine.perform(scene, plan, seed=request.seed)
+    frames = yield from engine.perform(scene, plan, seed=seed)
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
     drawing = time.perf_counter()
     with media.VideoWriter(path, speech, plan) as writer:
@@ -59,7 +60,7 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
     return RenderResult(
         path=path,
         engine=engine.name,
-        seed=request.seed,
+        seed=seed,
         seconds=time.perf_counter() - started,
         clip_seconds=plan.seconds,
         num_frames=plan.num_frames,

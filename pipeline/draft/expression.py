@@ -139,7 +139,7 @@ class ExpressionFields:
 
     def _grid_index(self, points: np.ndarray) -> np.ndarray:
         """Pixels to node numbers, not rounded."""
-        return (points - self.origin) / np.float32(self.step)
+        return ((points - self.origin) / np.float32(self.step)).astype(np.float32, copy=False)
 
     def _sample(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
         """(movements, rows, columns, 2) fields at (n, 2) pixels: (movements, n, 2)."""

@@ -13,6 +13,7 @@ GUIDE_SMOOTHING = 1e-4  # of squared full scale: edges fainter than 1 % do not c
 LEVELS = (0.15, 0.85)  # of the network's answer, stretched to 0 and 1
 SOFT_EDGE = 0.006  # of the frame: loose hairs beside the head move with it rather than stay behind as ghosts
 MIRRORED = 0.03  # of the frame: how deep behind the person the background is a mirror image: a turning head shows less
+GIVES_WAY = 0.3  # alpha below which the background is made to fit the frame, rather than the person
 MIN_FACE_COVER = 0.90  # of the face oval; a matte that misses more is not one of this person
 FILL_MARGIN = 0.006  # of the frame: beyond the alpha, where the person's colour still tints the background
 
@@ -52,14 +53,20 @@ def cut_out(frame: np.ndarray, mask: np.ndarray, face: FaceGeometry) -> Matte | 
         return None
     alpha = np.maximum(alpha, oval)
     reach = SOFT_EDGE * size
-    alpha = np.maximum(alpha, cv2.GaussianBlur(cv2.dilate(alpha, _disc(reach)), (0, 0), reach))
+    alpha = np.clip(np.maximum(alpha, cv2.GaussianBlur(cv2.dilate(alpha, _disc(reach)), (0, 0), reach)), 0, 1)
     background = _fill_behind(frame, alpha, size)
-    # Where the edge is darker or lighter than any person over that background, the background gives way.
+    # No colour of a person, laid over this background with too little alpha, could give some pixels of the edge: there
+    # alpha is raised to the least that can. Where it is nearly nothing, the background takes the pixel as it is.
+    least = np.max(
+        np.where(frame > background, frame - background, background - frame)
+        / np.where(frame > background, 255.5 - background, background + 0.5),
+        axis=-1,
+    )
+    alpha = np.where(alpha > GIVES_WAY, np.maximum(alpha, least), alpha).astype(np.float32)
     share = alpha[..., None]
     person = np.clip(frame - (1 - share) * background, 0, 255 * share)
-    left_over = (frame - person) / np.maximum(1 - share, 0.4)
-    background = np.clip(background + np.clip(2 - share / 0.3, 0, 1) * (left_over - background), 0, 255)
-    return Matte(alpha, background.astype(np.float32))
+    background = np.where(share > GIVES_WAY, background, (frame - person) / np.maximum(1 - share, 0.4))
+    return Matte(alpha, np.clip(background, 0, 255).astype(np.float32))
 
 
 def _guided_filter(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""The fields of movement of a face."""
+
+import numpy as np
+import pytest
+
+from pipeline.draft.expression import MOVEMENTS, ExpressionFields
+from pipeline.draft.geometry import CHIN, LEFT_EYE_UPPER, RIGHT_EYE_UPPER
+
+
+def gap_of(fields, weights):
+    """v between the lips' edges along the mouth, units."""
+    moved = fields.move(weights)
+    face = fields.face
+    return (face.to_face(moved.lower_lip) - face.to_face(moved.upper_lip))[:, 1]
+
+
+@pytest.fixture
+def smiling(smile):
+    return ExpressionFields(smile.geometry)
+
+
+@pytest.fixture
+def still(closed):
+    return ExpressionFields(closed.geometry)
+
+
+def test_at_rest_nothing_moves(still):
+    moved = still.move({})
+    assert not moved.upper.any() and not moved.lower.any()
+    np.testing.assert_array_equal(moved.upper_lip, still.face.upper)
+
+
+def test_the_jaw_parts_the_lips_more_the_wider_it_opens(still):
+    gaps = [gap_of(still, {"jaw": weight}).max() for weight in (0.0, 0.25, 0.5, 1.0)]
+    assert np.all(np.diff(gaps) > 0.05)
+    assert 0.25 < gaps[-1] < 0.5
+
+
+def test_the_chin_goes_with_the_lower_lip(still):
+    """Otherwise the skin between is stretched like rubber."""
+    moved = still.move({"jaw": 1.0})
+    chin = still.face.landmarks[None, [CHIN], :2]
+    upwards = still.sample(moved.lower, chin + still.face.v_axis * 0.3 * still.face.unit)[0, 0] @ -still.face.v_axis
+    lip = ((moved.lower_lip - still.face.lower) @ still.face.v_axis).max()
+    assert upwards > 0.5 * lip
+
+
+@pytest.mark.parametrize("movement", sorted(set(MOVEMENTS) - {"brow"}))
+def test_the_mouth_leaves_the_eyes_alone(smiling, movement):
+    moved = smiling.move({movement: 1.0})
+    eyes = smiling.face.landmarks[None, LEFT_EYE_UPPER + RIGHT_EYE_UPPER, :2]
+    assert np.abs(smiling.sample(moved.upper, eyes)).max() < 0.02 * smiling.face.unit
+
+
+def test_brows_move_the_brows_and_not_the_lips(smiling):
+    moved = smiling.move({"brow": 1.0})
+    brow = smiling.face.landmarks[None, [105, 334], :2]
+    assert (smiling.sample(moved.upper, brow)[0] @ smiling.face.v_axis).min() > 0.01 * smiling.face.unit
+    assert np.abs(moved.upper_lip - smiling.face.upper).max() < 0.02 * smiling.face.unit
+
+
+def test_gapclose_shuts_a_smile(smiling):
+    assert gap_of(smiling, {}).max() > 0.1
+    assert abs(gap_of(smiling, {"gapclose": 1.0})).max() < 0.03
+
+
+def test_pucker_narrows_and_wide_widens(smiling):
+    def width(weights):
+        return np.ptp(smiling.face.to_face(smiling.move(weights).upper_lip)[:, 0])
+
+    assert width({"pucker": 1.0}) < 0.85 * width({}) < width({"wide": 1.0})
+
+
+def test_relax_takes_the_lift_out_of_a_smile(smiling):
+    def lift(weights):
+        line = smiling.face.to_face(smiling.move(weights).lower_lip)
+        return line[len(line) // 2, 1] - line[[0, -1], 1].mean()
+
+    assert lift({"relax": 1.0}) < 0.6 * lift({})
+
+
+def test_the_inverse_undoes_the_movement(still):
+    """The place found for a point of the moved chin is where the point was."""
+    still.move({"jaw": 0.8})
+    moved = still.move({"jaw": 0.8})
+    lips = moved.lower_lip[10:-10][None]
+    back = lips + still.sample(moved.lower, lips)
+    assert np.abs(back[0] - still.face.lower[10:-10]).max() < 0.6
+
+
+def test_movement_has_died_away_at_the_border_and_the_neck(still):
+    moved = still.move(dict.fromkeys(MOVEMENTS, 1.0))
+    for edge in (moved.lower[0], moved.lower[-1], moved.lower[:, 0], moved.lower[:, -1]):
+        assert np.abs(edge).max() < 0.1

@@ -1,0 +1,62 @@
+"""Lids and gaze."""
+
+import numpy as np
+import pytest
+
+from pipeline.draft.eyes import both_eyes
+from pipeline.draft.geometry import LEFT_EYE_LOWER, LEFT_EYE_UPPER, LEFT_IRIS
+
+
+def darkest(pixels):
+    """(x, y) of the iris: the centre of the darkest twentieth, pixels of the window."""
+    grey = pixels.astype(np.float64).mean(axis=-1)
+    y, x = np.nonzero(grey <= np.percentile(grey, 5))
+    return x.mean(), y.mean()
+
+
+@pytest.fixture(params=["smile", "closed", "drawing"])
+def sitter(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_open_eyes_are_the_pictures_own(sitter):
+    for eye in both_eyes(sitter.frame, sitter.landmarks):
+        np.testing.assert_array_equal(eye.draw(0.0, 0.0, 0.0), sitter.frame[eye.window])
+
+
+def test_a_closed_lid_hides_the_iris(sitter):
+    """Behind glasses and in drawings as well: over the pupil lies skin."""
+    for eye, centre in zip(both_eyes(sitter.frame, sitter.landmarks), (468, 473), strict=True):
+        assert eye.can_blink
+        x, y = (sitter.landmarks[centre, :2] - [eye.window[1].start, eye.window[0].start]).astype(int)
+        pupil = np.s_[y - 1 : y + 1, x - 1 : x + 2]
+        assert eye.draw(1.0, 0, 0)[pupil].mean() > sitter.frame[eye.window][pupil].mean() + 25
+
+
+def test_a_lid_comes_down_little_by_little(smile):
+    eye, _ = both_eyes(smile.frame, smile.landmarks)
+    changed = [np.abs(eye.draw(lid, 0, 0).astype(int) - eye.draw(0, 0, 0)).sum() for lid in (0.0, 0.3, 0.6, 1.0)]
+    assert (np.diff(changed) > 0).all()
+
+
+def test_a_blink_stays_in_its_window(smile):
+    """The window's rim is the picture's, so that no edge shows where it is set in."""
+    eye, _ = both_eyes(smile.frame, smile.landmarks)
+    drawn, seen = eye.draw(1.0, 5.0, 3.0).astype(int), smile.frame[eye.window].astype(int)
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        assert np.abs(drawn[edge] - seen[edge]).max() <= 2
+
+
+def test_gaze_moves_the_iris_where_it_looks(drawing):
+    eye, _ = both_eyes(drawing.frame, drawing.landmarks)
+    ahead, right, left = (darkest(eye.draw(0, degrees, 0)) for degrees in (0.0, 10.0, -10.0))
+    assert left[0] < ahead[0] - 0.3 and right[0] > ahead[0] + 0.3
+
+
+def test_an_eye_that_is_closed_in_the_picture_does_not_blink(smile):
+    landmarks = smile.landmarks.copy()
+    landmarks[LEFT_EYE_UPPER, 1] = landmarks[LEFT_EYE_LOWER, 1] - 0.2
+    landmarks[LEFT_IRIS, 1] = landmarks[LEFT_EYE_LOWER, 1].mean()
+    eye, _ = both_eyes(smile.frame, landmarks)
+    assert not eye.can_blink
+    np.testing.assert_array_equal(eye.draw(1.0, 0, 0), eye.draw(0.0, 0, 0))

@@ -1,0 +1,77 @@
+"""The promise of engine.py, held by every engine that can run here."""
+
+import numpy as np
+import pytest
+
+from pipeline import face, hardware, media
+from pipeline.engine import Scene, Step
+from pipeline.plan import plan_clip
+
+ENGINES = [status.name for status in hardware.engines() if status.available]
+SIZE = 256
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return hardware.engine_for(request.param)
+
+
+@pytest.fixture
+def scene(short_voice, portrait_path):
+    portrait = media.load_portrait(portrait_path)
+    return Scene(portrait, media.load_speech(short_voice), face.locate(portrait, name="portrait"))
+
+
+@pytest.fixture
+def plan(scene):
+    return plan_clip(
+        seconds=scene.speech.seconds, size=SIZE, picture_size=scene.portrait.shape[:2], face=scene.face.box
+    )
+
+
+def perform(engine, scene, plan, seed):
+    """The steps told while preparing, and the frames."""
+    steps, preparing = [], engine.perform(scene, plan, seed=seed)
+    while True:
+        try:
+            steps.append(next(preparing))
+        except StopIteration as ready:
+            return steps, ready.value
+
+
+def test_as_many_frames_as_planned_in_the_planned_size(engine, scene, plan):
+    frames = list(perform(engine, scene, plan, seed=1)[1])
+    assert len(frames) == plan.num_frames
+    assert all(frame.shape == (plan.height, plan.width, 3) and frame.dtype == np.uint8 for frame in frames)
+
+
+def test_the_frames_are_in_rgb_and_of_this_portrait(engine, scene, plan):
+    first = next(iter(perform(engine, scene, plan, seed=1)[1])).reshape(-1, 3).mean(axis=0)
+    left, top, side = (round(value) for value in (plan.crop.left, plan.crop.top, plan.crop.width))
+    crop = scene.portrait[top : top + side, left : left + side].reshape(-1, 3).mean(axis=0)
+    assert np.abs(first - crop).max() < 4
+
+
+def test_same_seed_gives_same_frames_and_another_seed_others(engine, scene, plan):
+    first, again, other = (np.stack(list(perform(engine, scene, plan, seed)[1])) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_steps_are_told_while_preparing(engine, scene, plan):
+    steps, _ = perform(engine, scene, plan, seed=1)
+    assert steps and all(isinstance(step, Step) and 0 <= step.done <= max(step.total, 0) for step in steps)
+
+
+def test_two_clips_drawn_at_once_do_not_meet(engine, scene, plan):
+    alone = list(perform(engine, scene, plan, seed=3)[1])
+    one, two = perform(engine, scene, plan, seed=3)[1], perform(engine, scene, plan, seed=4)[1]
+    interleaved = [frame for frame, _ in zip(one, two, strict=True)]
+    np.testing.assert_array_equal(np.stack(alone), np.stack(interleaved))
+
+
+def test_frames_can_be_abandoned(engine, scene, plan):
+    frames = perform(engine, scene, plan, seed=1)[1]
+    next(frames)
+    frames.close()
+    assert next(frames, None) is None
