@@ -59,6 +59,6 @@ class Engine(Protocol):
 
         Returns:
             `plan.num_frames` frames, one at a time: (plan.height, plan.width, 3) uint8, RGB. The same seed gives the
-            same frames. Closing the iterator frees what it holds.
+            same frames. Each is a new array, which the caller keeps. Closing the iterator frees what it holds.
         """
         ...

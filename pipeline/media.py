@@ -489,13 +489,15 @@ class VideoWriter:
 
     def _encode(self) -> None:
         """What the thread does: take frames to the last, encode them until something fails."""
+        taken = self._taken()
         try:
-            self._write(self._taken())
+            self._write(taken)
         except BaseException as error:
             worded = self._worded(error)
-            worded.__cause__ = None if worded is error else error
+            if worded is not error:
+                worded.__cause__ = error
             self._error = worded
-            for _ in self._taken():
+            for _ in taken:  # the same iterator: finishing the file can fail after the last frame was taken
                 pass
 
     def _taken(self) -> Iterator[np.ndarray]:

@@ -1,0 +1,81 @@
+"""Files that many tests start from: a portrait, a voice, a picture without a face; and how sound files are made."""
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SHORT_SECONDS = 1.6  # of voice: two words, 40 frames
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int) -> Path:
+    """Write a 16-bit WAV file.
+
+    Args:
+        path: Where.
+        samples: (samples,) or (samples, channels) float in [-1, 1].
+        rate: Hz.
+    """
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(samples, -1, 1) * 32_767).round().astype("<i2").tobytes())
+    return path
+
+
+def tone(seconds: float, rate: int = 16_000, *, hz: float = 220.0, peak: float = 0.5) -> np.ndarray:
+    """(samples,) float64: a steady tone."""
+    return peak * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
+
+
+def first_sound(path: Path) -> tuple[np.ndarray, int, float]:
+    """The decoded sound of a file: (channels, samples) float32, Hz, and the time of its first sample in seconds."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    samples = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+    return samples, frames[0].sample_rate, float((frames[0].pts or 0) * frames[0].time_base)
+
+
+@pytest.fixture(scope="session")
+def portrait_path() -> Path:
+    """A photograph of one face turned to the camera."""
+    return EXAMPLES / "portraits" / "woman_facing_camera.jpg"
+
+
+@pytest.fixture(scope="session")
+def short_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first SHORT_SECONDS of an English voice."""
+    whole = next((EXAMPLES / "voices").glob("english_calm_*.wav"))
+    with wave.open(str(whole)) as file:
+        rate, channels = file.getframerate(), file.getnchannels()
+        content = file.readframes(round(SHORT_SECONDS * rate))
+    samples = np.frombuffer(content, "<i2").reshape(-1, channels) / 32_768
+    return write_wav(tmp_path_factory.mktemp("voice") / "short_voice.wav", samples, rate)
+
+
+@pytest.fixture(scope="session")
+def faceless_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A landscape: sky over a meadow, and nobody."""
+    height, width = 320, 480
+    rows = np.linspace(0, 1, height)[:, None, None]
+    sky, meadow = np.array([120, 170, 230]), np.array([60, 120, 50])
+    picture = np.where(rows < 0.6, sky + 60 * rows, meadow * (1.4 - rows / 2)) * np.ones((1, width, 1))
+    path = tmp_path_factory.mktemp("landscape") / "landscape.png"
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def voice_of(tmp_path: Path) -> Callable[[float], Path]:
+    """Makes a WAV file of a tone that lasts so many seconds."""
+
+    def make(seconds: float, rate: int = 16_000) -> Path:
+        return write_wav(tmp_path / f"tone_{seconds:g}s.wav", tone(seconds, rate), rate)
+
+    return make
