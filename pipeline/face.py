@@ -207,8 +207,9 @@ def _examine(picture: np.ndarray, region: Region) -> Face | None:
     """Find the landmarks of what the search took for a face and look at it again; None if it is none.
 
     The search keeps the best of many windows, which flatters manes, wheels and coins. Looked at along the landmarks,
-    at several sizes and leanings, they fall apart: three quarters of the looks give faces 0.64 or more, photographed,
-    drawn, painted and of wood, and 0.62 or less to anything else but a cell under the microscope (0.67).
+    at several sizes and leanings, they fall apart. Scores measured: photographs 0.80 to 0.88, the same blurred, dark,
+    noisy, tightly cropped or filtered into drawings 0.69 to 0.90, paintings 0.85, a face of wood 0.54 to 0.73; thirty
+    pictures without a human face 0.58 at most, but for one cell under the microscope (0.73).
     """
     starts = [
         (score, seen)
