@@ -23,7 +23,6 @@ EYE_OPENINGS = (
     (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
 )
 CHEEKS = ((117, 118, 119, 101, 50), (346, 347, 348, 330, 280))  # skin under each eye
-IRISES = (468, 473)
 UPPER_LIP, LOWER_LIP = 13, 14  # inner edges, middle
 MOUTH_CORNERS = (78, 308)  # inner
 RIGID = (
@@ -41,12 +40,16 @@ FACE_OVAL = (
 LIPS = frozenset({"m", "b", "p"})  # IPA: sounds made with sealed lips
 OPEN_VOWELS = frozenset({"a", "ɑ", "æ", "aɪ", "aʊ", "ɑ̃"})
 PAUSE = "sil"
+PARTED = 0.035  # mw; a still picture whose lips are further apart shows an open mouth
 CLOSED, OPENED = 0.15, 0.25  # of P95: below the one lips read as sealed, above the other as an open vowel
 NEAR_SECONDS = 0.06  # how far from a sound its mouth shape may come
 LONGEST_LAG = 8  # frames searched each way, 0.32 s
-BLINK_CLOSED = 0.5  # of the way from the iris's darkness to skin: a lid covers most of the eye
+BLINK_CLOSED = (
+    0.3  # of the way from the iris's dark to the cheek's skin: a lid covers most of the eye, in its own shade
+)
+IRIS_LEVEL = 0.1  # of the way from the iris's dark to skin: what is darker counts for where the eye looks
 BLINK_APART = 5  # frames between two blinks, 0.2 s
-GAZE_STEP = 0.025  # eye widths in two frames: twice the landmark noise on a still picture
+GAZE_STEP = 0.015  # eye widths in two frames: about 3 degrees, twice the noise of the measure
 
 Phonemes = Sequence[tuple[str, float, float]]
 """(phoneme, start, end) in seconds, in order."""
@@ -99,29 +102,6 @@ def jitter(points: np.ndarray, frame_height: int) -> float:
     """Mean length of the second difference of six rigid points, in pixels of a frame 512 high."""
     steady = points[:, STEADY, :2] * (512 / frame_height)
     return float(np.linalg.norm(np.diff(steady, n=2, axis=0), axis=-1).mean())
-
-
-def gaze_moves(points: np.ndarray, is_blinking: np.ndarray) -> tuple[float, float]:
-    """Quick moves of the irises between the eye corners.
-
-    Returns:
-        Moves per minute, and the range the gaze covers (P98 - P2) in eye widths. Frames in or beside a blink are
-        left out.
-    """
-    gaze = []
-    for iris, (outer, inner) in zip(IRISES, EYE_CORNERS, strict=True):
-        axis = points[:, inner, :2] - points[:, outer, :2]
-        if axis[:, 0].mean() < 0:
-            axis, outer = -axis, inner  # both eyes from left to right
-        offset = points[:, iris, :2] - points[:, outer, :2]
-        gaze.append((offset * axis).sum(-1) / (axis**2).sum(-1))
-    across = median_filter(np.mean(gaze, axis=0), size=3, mode="nearest")
-    seen = ~np.convolve(is_blinking, np.ones(9), "same").astype(bool)
-    step = np.abs(across[2:] - across[:-2])
-    step[~(seen[2:] & seen[1:-1] & seen[:-2])] = 0.0
-    moves, _ = find_peaks(np.concatenate([[0.0], step, [0.0]]), height=GAZE_STEP, distance=3)
-    spread = float(np.ptp(np.percentile(across[seen], [2, 98]))) if seen.any() else 0.0
-    return len(moves) * 60 * FPS / len(points), spread
 
 
 # --- lips against sounds ----------------------------------------------------------------------------------------------
@@ -195,11 +175,25 @@ def _near(values: np.ndarray, start: float, end: float) -> np.ndarray:
     return values[first : int(np.floor((end + NEAR_SECONDS) * FPS - 0.5)) + 1]
 
 
-def pause_frames(phonemes: Phonemes, num_frames: int, margin_seconds: float = 0.12) -> np.ndarray:
-    """(num_frames,) bool: frames more than `margin_seconds` inside a pause, the ends of the clip included."""
+def pause_frames(
+    phonemes: Phonemes, num_frames: int, *, margin_seconds: float = 0.12, with_ends: bool = True
+) -> np.ndarray:
+    """(num_frames,) bool: frames more than `margin_seconds` inside a pause.
+
+    Args:
+        phonemes: What is said when.
+        num_frames: Of the clip.
+        margin_seconds: From a pause's ends.
+        with_ends: Count the silence before the first sound and after the last: not where the picture itself shows an
+            open mouth, with which a clip begins and ends.
+    """
     speaking = frames_within(phonemes, num_frames)
     margin = int(np.ceil(margin_seconds * FPS))
-    return ~np.convolve(speaking, np.ones(2 * margin + 1), "same").astype(bool)
+    paused = ~np.convolve(speaking, np.ones(2 * margin + 1), "same").astype(bool)
+    if not with_ends and speaking.any():
+        spoken = np.flatnonzero(speaking)
+        paused[: spoken[0]] = paused[spoken[-1] :] = False
+    return paused
 
 
 def openness_of_sound(waveform: np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -264,19 +258,20 @@ def laid_on_source(picture: np.ndarray, points: np.ndarray, source_points: np.nd
     return cv2.warpAffine(picture, move, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def lid_closures(
+def watch_eyes(
     frames: Sequence[np.ndarray], points: np.ndarray, source: np.ndarray, source_points: np.ndarray
-) -> np.ndarray:
-    """How far the lids cover the eyes, seen in the pixels: 0 as in the source, 1 where the iris's dark has become skin.
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far the lids cover the eyes and where the eyes look, seen in the pixels.
 
-    The landmark net hardly sees a blink behind glasses. The dark of the iris does not depend on where the eye looks,
-    and a lid replaces it by skin: the darkest 30 % inside the source's eye opening (without its lower quarter, where
-    the lashes of a closed lid come to lie) is compared with the source's and with the skin under the eye. Half covered
-    reads as almost 0, seven eighths as about 0.5. The net also moves its points when a lid closes, so each eye is
-    found again by what surrounds it.
+    The landmark net sees blinks badly behind glasses, sees half of a glance, and moves its points when a lid closes.
+    So each eye is found again by what surrounds it, and the dark of the iris is followed inside the source's eye
+    opening (without its lower quarter, where the lashes of a closed lid come to lie). A lid replaces that dark by skin,
+    wherever the eye looks: the darkest 30 % are compared with the source's and with the skin under the eye.
 
     Returns:
-        (frames,) float, the mean of both eyes; an eye whose iris is not darker than skin by 20 levels is left out.
+        closures, (frames,): 0 as in the source, about 0.05 half covered, up to 1 covered by skin as bright as the
+        cheek, the mean of both eyes; and gaze, (frames,): the dark's middle across the eye, eye widths, 0 as in the
+        source, positive to the picture's right. An eye whose iris is not 20 levels darker than skin is left out.
     """
     still = luminance(source)
     eyes = []
@@ -297,22 +292,38 @@ def lid_closures(
         skin = float(np.median([still[tuple(np.round(source_points[point, 1::-1]).astype(int))] for point in cheek]))
         dark = _darkest(still[window][inside])
         if inside.sum() >= 12 and skin - dark > 20:
-            eyes.append((window, surroundings, inside, dark, skin))
+            eyes.append((window, surroundings, inside, dark, skin, float(right - left)))
+    closures, gaze = np.zeros(len(frames)), np.zeros(len(frames))
     if not eyes:
-        return np.zeros(len(frames))
+        return closures, gaze
     search = 1 + round(0.02 * still.shape[0])  # the net's points stray by up to 2 % of the frame when lids close
-    closures = np.empty(len(frames))
     for index, frame in enumerate(frames):
         laid = np.pad(laid_on_source(luminance(frame), points[index], source_points), search, mode="edge")
-        covered = []
-        for (rows, columns), surroundings, inside, dark, skin in eyes:
+        for (rows, columns), surroundings, inside, dark, skin, width in eyes:
             near = laid[rows.start : rows.stop + 2 * search, columns.start : columns.stop + 2 * search]
             misfit = cv2.matchTemplate(near, still[rows, columns], cv2.TM_SQDIFF, mask=surroundings)
             y, x = np.unravel_index(misfit.argmin(), misfit.shape)
             here = near[y : y + inside.shape[0], x : x + inside.shape[1]]
-            covered.append((_darkest(here[inside]) - dark) / (skin - dark))
-        closures[index] = np.mean(covered)
-    return closures
+            closures[index] += (_darkest(here[inside]) - dark) / (skin - dark) / len(eyes)
+            middle = [
+                _dark_middle(view, inside, dark + IRIS_LEVEL * (skin - dark)) for view in (here, still[rows, columns])
+            ]
+            gaze[index] += (middle[0] - middle[1] - _between_pixels(misfit[y], int(x))) / width / len(eyes)
+    return closures, gaze
+
+
+def _between_pixels(misfit: np.ndarray, best: int) -> float:
+    """How far beside its smallest value a row of misfits would be smallest, -0.5 to 0.5, by a parabola."""
+    if not 0 < best < len(misfit) - 1:
+        return 0.0
+    before, here, after = (float(value) for value in misfit[best - 1 : best + 2])
+    return 0.5 * (before - after) / max(before - 2 * here + after, 1e-9)
+
+
+def _dark_middle(view: np.ndarray, inside: np.ndarray, level: float) -> float:
+    """Column of the centre of what is darker than `level`, each pixel weighted by how much."""
+    weight = np.maximum(level - view, 0) * inside
+    return float((weight.sum(axis=0) * np.arange(view.shape[1])).sum() / max(float(weight.sum()), 1e-6))
 
 
 def _darkest(values: np.ndarray) -> float:
@@ -333,6 +344,25 @@ def blinks(closures: np.ndarray) -> np.ndarray:
     """Frames at which a blink is fullest."""
     peaks, _ = find_peaks(np.concatenate([[0.0], closures, [0.0]]), height=BLINK_CLOSED, distance=BLINK_APART)
     return peaks - 1
+
+
+def gaze_moves(gaze: np.ndarray, closures: np.ndarray) -> tuple[float, float]:
+    """Quick moves of the irises between the lids.
+
+    Args:
+        gaze: (frames,) eye widths.
+        closures: (frames,) as watch_eyes gives them; frames in or beside a blink are left out.
+
+    Returns:
+        Moves per minute, and the range the gaze covers (P98 - P2) in eye widths.
+    """
+    across = median_filter(gaze, size=3, mode="nearest")
+    seen = ~np.convolve(closures > 0.1, np.ones(7), "same").astype(bool)
+    step = np.abs(across[2:] - across[:-2])
+    step[~(seen[2:] & seen[1:-1] & seen[:-2])] = 0.0
+    moves, _ = find_peaks(np.concatenate([[0.0], step, [0.0]]), height=GAZE_STEP, distance=3)
+    spread = float(np.ptp(np.percentile(across[seen], [2, 98]))) if seen.any() else 0.0
+    return len(moves) * 60 * FPS / len(gaze), spread
 
 
 def upper_face_ssim(

@@ -63,7 +63,8 @@ def lips(take: Take, phonemes: Phonemes, jaw: np.ndarray, wide: np.ndarray) -> R
     """
     aperture, width = measures.mouth_openings(take.points, take.source_points)
     speaking = measures.frames_within(phonemes, len(aperture))
-    pauses = measures.pause_frames(phonemes, len(aperture))
+    still, _ = measures.mouth_openings(take.source_points[None], take.source_points)
+    pauses = measures.pause_frames(phonemes, len(aperture), with_ends=bool(still[0] < measures.PARTED))
     opened = float(np.percentile(aperture, 95))
     sealed, num_seals = measures.seals(aperture, phonemes)
     reached, num_vowels = measures.openings(aperture, phonemes)
@@ -84,7 +85,8 @@ def lips_by_ear(take: Take) -> Row:
     aperture, _ = measures.mouth_openings(take.points, take.source_points)
     openness, voiced = measures.openness_of_sound(take.waveform, len(aperture))
     spoken = tuple(("voice", i / FPS, (i + 1) / FPS) for i in np.flatnonzero(voiced))
-    pauses = measures.pause_frames(spoken, len(aperture))
+    still, _ = measures.mouth_openings(take.source_points[None], take.source_points)
+    pauses = measures.pause_frames(spoken, len(aperture), with_ends=bool(still[0] < measures.PARTED))
     opened = float(np.percentile(aperture, 95))
     lag, r = measures.best_lag(aperture, openness)
     trembling = np.abs(np.diff(aperture, n=2))[pauses[1:-1]]
@@ -110,13 +112,13 @@ def picture(take: Take) -> Row:
     if not take.is_readable:
         return row
     points, still = take.points, take.source_points
-    closures = measures.lid_closures(frames, points, source, still)
-    moves, gaze = measures.gaze_moves(points, closures > 0.3)
+    closures, gaze = measures.watch_eyes(frames, points, source, still)
+    moves, gaze_range = measures.gaze_moves(gaze, closures)
     minutes = len(frames) / FPS / 60
     return row | {
         "blinks/min": len(measures.blinks(closures)) / minutes,
         "gaze/min": moves,
-        "gaze ew": gaze,
+        "gaze ew": gaze_range,
         "jitter px": measures.jitter(points, source.shape[0]),
         "identity": measures.identity_rms(points, still),
         "face SSIM": measures.upper_face_ssim(frames, points, source, still),

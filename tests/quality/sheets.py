@@ -25,7 +25,7 @@ KINDS = (
     ("round", frozenset({"u", "o", "w", "oʊ", "y", "ʃ", "ɔ̃"})),
     ("tongue", frozenset({"θ", "ð", "l"})),
     ("pause", frozenset({"sil"})),
-)
+)  # the last two are shown once, the others twice: two rows in all
 
 
 def write_sheet(take: Take, phonemes: Phonemes, path: Path, title: str = "") -> None:
@@ -41,7 +41,8 @@ def write_sheet(take: Take, phonemes: Phonemes, path: Path, title: str = "") -> 
     moments = _moments(take, phonemes)
     for start in range(0, len(moments), COLUMNS):
         chosen = moments[start : start + COLUMNS]
-        rows.append(_row([_whole(take, frame) for frame, _ in chosen], [name for _, name in chosen]))
+        tiles = [_whole(take, frame) if "turned" in name or frame < 0 else _face(take, frame) for frame, name in chosen]
+        rows.append(_row(tiles, [name for _, name in chosen]))
         rows.append(_row([_close(take, frame, "mouth") for frame, _ in chosen], None))
     first = _lively_run(take)
     for start in range(first, min(first + 2 * COLUMNS, len(take.frames)), COLUMNS):
@@ -63,9 +64,10 @@ def _moments(take: Take, phonemes: Phonemes) -> list[tuple[int, str]]:
     last = len(take.frames) - 1
     chosen: list[tuple[int, str]] = [(-1, "the picture")]
     if phonemes:
-        for name, kind in KINDS:
+        for i, (name, kind) in enumerate(KINDS):
             longest = sorted((sound for sound in phonemes if sound[0] in kind), key=lambda sound: sound[1] - sound[2])
-            for sound, start, end in sorted(longest[:2], key=lambda sound: sound[1]):
+            num_shown = 2 if i < len(KINDS) - 2 else 1
+            for sound, start, end in sorted(longest[:num_shown], key=lambda sound: sound[1]):
                 frame = min(int((start + end) / 2 * FPS), last)
                 chosen.append((frame, f"{name}: {sound}  {frame / FPS:.2f} s"))
     else:
@@ -93,7 +95,7 @@ def _blink(take: Take) -> int:
     """Frame of the fullest blink."""
     if not take.is_readable:
         return len(take.frames) // 2
-    return int(measures.lid_closures(take.frames, take.points, take.source, take.source_points).argmax())
+    return int(measures.watch_eyes(take.frames, take.points, take.source, take.source_points)[0].argmax())
 
 
 def _said(phonemes: Phonemes, frame: int) -> str:
@@ -109,6 +111,18 @@ def _picture(take: Take, frame: int) -> np.ndarray:
 
 def _whole(take: Take, frame: int) -> np.ndarray:
     return cv2.resize(_picture(take, frame), (TILE, TILE), interpolation=cv2.INTER_AREA)
+
+
+def _face(take: Take, frame: int) -> np.ndarray:
+    """The head without the shoulders."""
+    if not take.is_readable:
+        return _whole(take, frame)
+    size = take.source.shape[0]
+    oval = take.source_points[list(measures.FACE_OVAL), :2]
+    side = min(1.35 * float(np.ptp(oval, axis=0).max()), size)
+    left, top = np.clip((oval.min(axis=0) + oval.max(axis=0)) / 2 - side / 2, 0, size - side).astype(int)
+    part = _picture(take, frame)[top : top + int(side), left : left + int(side)]
+    return cv2.resize(part, (TILE, TILE), interpolation=cv2.INTER_CUBIC if side < TILE else cv2.INTER_AREA)
 
 
 def _close(take: Take, frame: int, part: str) -> np.ndarray:

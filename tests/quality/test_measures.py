@@ -164,7 +164,7 @@ def test_blinks_are_seen_in_the_pixels_and_only_where_they_are(who: str, request
     region = region_around(marks)
     frames = [with_lids(frame, marks, share) for share in shares]
     points = np.stack([landmarks_in(picture, region)[0] for picture in frames])
-    closures = measures.lid_closures(frames, points, frame, marks)
+    closures, _ = measures.watch_eyes(frames, points, frame, marks)
     found = measures.blinks(closures)
     assert len(found) == 2
     assert 20 <= found[0] <= 23 and 45 <= found[1] <= 47
@@ -174,18 +174,8 @@ def test_blinks_are_seen_in_the_pixels_and_only_where_they_are(who: str, request
 def test_a_glance_is_not_a_blink_and_is_counted_as_a_move(big: tuple[np.ndarray, np.ndarray]) -> None:
     frame, marks = big
     looking = np.zeros(75)
-    looking[25:50] = 0.08
-    points = np.repeat(marks[None], 75, axis=0).copy()
-    for iris, (outer, inner) in zip(measures.IRISES, measures.EYE_CORNERS, strict=True):
-        width = abs(marks[inner, 0] - marks[outer, 0])
-        points[:, iris, 0] += looking * width
-    moves, spread = measures.gaze_moves(points, np.zeros(75, bool))
-    assert moves == pytest.approx(2 * 60 / 3)
-    assert spread == pytest.approx(0.08, rel=0.1)
-    still, _ = measures.gaze_moves(np.repeat(marks[None], 75, axis=0), np.zeros(75, bool))
-    assert still == 0
-
-    shifted = []
+    looking[25:50] = 0.1
+    frames = []
     for share in looking:
         picture = frame.copy()
         for opening in measures.EYE_OPENINGS:
@@ -194,9 +184,17 @@ def test_a_glance_is_not_a_blink_and_is_counted_as_a_move(big: tuple[np.ndarray,
             cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1)
             glance = np.roll(frame, round(share * np.ptp(outline[:, 0])), axis=1)
             picture[mask > 0] = glance[mask > 0]
-        shifted.append(picture)
-    closures = measures.lid_closures(shifted, np.repeat(marks[None], 75, axis=0), frame, marks)
+        frames.append(picture)
+    still = np.repeat(marks[None], 75, axis=0)
+    closures, gaze = measures.watch_eyes(frames, still, frame, marks)
+    moves, spread = measures.gaze_moves(gaze, closures)
     assert len(measures.blinks(closures)) == 0
+    assert moves == pytest.approx(2 * 60 / 3)
+    assert 0.05 < spread < 0.12
+    assert gaze[30] > gaze[0]
+
+    closures, gaze = measures.watch_eyes([frame] * 75, still, frame, marks)
+    assert measures.gaze_moves(gaze, closures)[0] == 0
 
 
 def test_laid_on_source_undoes_a_known_movement(big: tuple[np.ndarray, np.ndarray]) -> None:
