@@ -8,6 +8,7 @@ import numpy as np
 from pipeline import face as faces
 from pipeline import models
 from pipeline.draft.acting import act
+from pipeline.draft.eyes import fit_lids
 from pipeline.draft.motion import move_head
 from pipeline.draft.puppet import OVERSAMPLING, Puppet
 from pipeline.draft.speech import follow_speech
@@ -79,6 +80,6 @@ def _landmarks_in_frame(frame: np.ndarray, face: faces.Face, plan: ClipPlan) -> 
     landmarks[:, :2] = landmarks[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]
     landmarks[:, 2] *= to_frame[0, 0]
     if face.from_points:
-        return landmarks
+        return fit_lids(frame, landmarks)
     seen, presence = faces.landmarks_in(frame, faces.region_around(landmarks))
     return seen if presence >= faces.PRESENT else landmarks

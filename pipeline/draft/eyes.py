@@ -18,7 +18,7 @@ from pipeline.draft.geometry import (
     smoothstep,
 )
 
-AROUND = (0.22, 0.62, 0.45)  # eye widths drawn anew: beside the corners, above the upper lid, below the lower
+AROUND = (0.22, 0.45, 0.25)  # eye widths drawn anew: beside the corners, above the upper lid, below the lower
 LASHES = 0.085  # eye widths above the lid's edge that move with it unstretched
 LASH_TIPS = 0.03  # eye widths below it
 STRIP = (0.05, 0.34)  # eye widths of skin above the lid that can be drawn out to cover the eye: least and most
@@ -33,6 +33,10 @@ EYEBALL_IN_IRISES = 12.0 / 5.9  # radius of the eyeball over that of the iris. S
 IRIS_SPREAD = (1.1, 2.3)  # iris radii from its centre over which the eyeball's movement dies away
 PAINTED_BELOW = 0.14  # eye widths of strip; less than that cannot be drawn out over an eye and is painted instead
 SMALLEST_OPENING = 0.08  # eye widths; a narrower eye is closed in the picture
+OUTLINE_RIMS = (0.86, 1.16)  # of an outline's size: the colours beside it are read there
+OUTLINE_SCALES = np.geomspace(0.6, 2.6, 14)  # of the average eye tried for drawn and animal eyes, across and up
+OUTLINE_HABIT = 0.12  # of the contrast given up for each factor e away from the average: two equal outlines are decided
+OUTLINE_CONTRAST = 14.0  # levels of 255 by which an eye must differ from what is around it
 WHITE_RIM = 0.80  # share of the eyeball's own brightness: skin above a lid that is this like it is not skin
 
 
@@ -60,7 +64,9 @@ class Eye:
         self._y_axis = np.array([-self._x_axis[1], self._x_axis[0]], np.float32)
 
         beside, above, below = AROUND
-        box = np.array([[-beside, -above], [1 + beside, -above], [-beside, below], [1 + beside, below]], np.float32)
+        top = float(self._to_eye(points[upper])[:, 1].min()) - above
+        bottom = float(self._to_eye(points[lower])[:, 1].max()) + below
+        box = np.array([[-beside, top], [1 + beside, top], [-beside, bottom], [1 + beside, bottom]], np.float32)
         corners = self._to_frame(box)
         limits = np.array(frame.shape[1::-1])
         low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, limits - 1)
@@ -179,6 +185,41 @@ def both_eyes(frame: np.ndarray, landmarks: np.ndarray) -> tuple[Eye, Eye]:
         Eye(frame, landmarks, LEFT_EYE_UPPER, LEFT_EYE_LOWER, LEFT_IRIS),
         Eye(frame, landmarks, RIGHT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_IRIS),
     )
+
+
+def fit_lids(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Grow or shrink lids that were placed by hand to where the picture has an eye's outline.
+
+    Args:
+        frame: (height, width, 3) uint8, RGB.
+        landmarks: (478, 3) float32, pixels of the frame, eyes of an average size around their centres.
+
+    Returns:
+        The landmarks with new lids; shut ones, which do not blink, where no outline is found.
+    """
+    fitted = landmarks.copy()
+    across = landmarks[RIGHT_EYE_UPPER[-1], :2] - landmarks[LEFT_EYE_UPPER[0], :2]
+    axes = np.stack([across, [-across[1], across[0]]]) / np.hypot(*across)
+    for upper, lower in ((LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER)):
+        ring = upper + lower[-2:0:-1]
+        centre = landmarks[ring, :2].mean(axis=0)
+        outline = (landmarks[ring, :2] - centre) @ axes.T
+        smooth = cv2.GaussianBlur(frame, (0, 0), max(0.03 * float(np.ptp(outline[:, 0])), 0.5)).astype(np.float32)
+
+        def contrast(scale: np.ndarray, outline=outline, centre=centre, smooth=smooth) -> float:
+            """How much the colours just inside and just outside differ, where they differ least."""
+            inside, outside = (
+                cv2.remap(smooth, *np.float32(centre + (outline * scale * rim) @ axes).T[..., None], cv2.INTER_LINEAR)
+                for rim in OUTLINE_RIMS
+            )
+            return float(np.percentile(np.linalg.norm(inside - outside, axis=-1), 30))
+
+        scales = [np.array([x, y]) for x in OUTLINE_SCALES for y in OUTLINE_SCALES]
+        found = [contrast(scale) * (1 - OUTLINE_HABIT * float(np.abs(np.log(scale)).sum())) for scale in scales]
+        best = int(np.argmax(found))
+        scale = scales[best] if found[best] > OUTLINE_CONTRAST else np.array([1.0, 0.0])
+        fitted[ring, :2] = centre + (outline * scale) @ axes
+    return fitted
 
 
 def _curve(points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
