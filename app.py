@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def language_of(request: gr.Request | None) -> str:
+def language_of(request: gr.Request) -> str:
     """The caller's language, "en" or "fr": the first one the browser or program asks for."""
     wanted = request.headers.get("accept-language", "") if request else ""
     return "fr" if wanted.lower().startswith("fr") else "en"
@@ -277,14 +277,16 @@ THEME = gr.themes.Default(
     button_primary_text_color="white",
     body_text_color_subdued="*neutral_500",
     block_label_text_color="*neutral_600",
-    color_accent="*primary_700",
+    color_accent="*primary_600",
 )
 UNUSABLE = "() => ({__type__: 'update', interactive: false})"  # a button turned off without asking the server
+IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'nearest'})"  # on a phone it is far below
 READ_ALOUD = "() => document.getElementById('status').setAttribute('role', 'status')"  # screen readers follow it
 CSS = """
+#result {position: sticky; top: 1rem; align-self: flex-start}
 #clip {aspect-ratio: 1}
 #speech {min-height: 0}
-#speech .wrap {min-height: 7rem}
+#speech .wrap {min-height: 9rem}
 #engine .wrap {flex-direction: column}
 #engine label:has(input[value=avatar]) {color: var(--body-text-color-subdued)}
 #details progress {display: block; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
@@ -292,9 +294,12 @@ CSS = """
 #details progress::-webkit-progress-bar {background: var(--border-color-primary)}
 #details progress::-webkit-progress-value {background: var(--button-primary-background-fill)}
 #details progress::-moz-progress-bar {background: var(--button-primary-background-fill)}
-.examples button img {width: 2.5rem; height: 2.5rem; object-fit: cover; border-radius: 4px}
+.examples {display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr))}
+.examples button {flex-wrap: nowrap; justify-content: flex-start; gap: .5rem; padding: .25rem; text-align: left}
+.examples button img {flex: none; width: 3rem; height: 3rem; margin: 0; object-fit: cover; border-radius: 4px}
 """
 
+gr.set_static_paths(EXAMPLES)  # handed out from where they are, whatever folder the program was started in
 with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     gr.Markdown(f"# {TITLE}")
     gr.Markdown(word("PageIntroduction"))
@@ -367,7 +372,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 cancel = gr.Button(word("PageCancel"), elem_id="cancel", scale=1, min_width=96, interactive=False)
             gr.Markdown(word("PageSynthetic"))
             status = gr.Markdown(word("PageIdle"), elem_id="status")
-        with gr.Column(min_width=320):
+        with gr.Column(min_width=320, elem_id="result"):
             clip = gr.Video(
                 label=word("PageClipLabel"), interactive=False, autoplay=True, buttons=["download"], elem_id="clip"
             )
@@ -392,17 +397,20 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         api_name="render",
         concurrency_limit=RENDERS_AT_ONCE,
     )
-    for ended in (job.success, job.failure):
-        ended(None, None, cancel, js=UNUSABLE, api_visibility="private")
+    job.success(None, None, cancel, js=UNUSABLE, api_visibility="private")
+    job.failure(None, None, cancel, js=UNUSABLE, api_visibility="private")
+    job.success(None, js=IN_SIGHT, api_visibility="private")
     cancel.click(say_cancelled, None, [status, about], cancels=job, queue=False, api_visibility="private")
     for chip, row in zip(chips, rows, strict=True):
-        chip.click(
+        shown = chip.click(
             show_example,
             [gr.State(row)],
             [portrait, speech, seed, face, points, text, language, *outputs],
             queue=False,
             api_visibility="private",
         )
+        shown.success(None, js=IN_SIGHT, api_visibility="private")
+    demo.load(language_of, None, language, queue=False, show_progress="hidden", api_visibility="private")
 
 demo.queue(max_size=QUEUE_LENGTH, api_open=False)  # closed: no call goes round the queue
 

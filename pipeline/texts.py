@@ -234,6 +234,128 @@ TEXTS: dict[str, Text] = {
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
+    # --- the command line -----------------------------------------------------------------------------------------
+    "CliAbout": Text(
+        "Make one picture speak: a portrait and a voice recording become an mp4 with sound.",
+        "Faire parler une image : un portrait et un enregistrement de voix deviennent un mp4 avec le son.",
+    ),
+    "CliUsage": Text("usage: ", "utilisation : "),
+    "CliCommands": Text("commands", "commandes"),
+    "CliInputs": Text("what it is made from", "à partir de quoi"),
+    "CliOptions": Text("options", "options"),
+    "CliHelp": Text("show this help and end", "montrer cette aide et terminer"),
+    "CliRender": Text("make a clip", "créer un clip"),
+    "CliDoctor": Text("say what this machine can do", "dire ce que peut faire cette machine"),
+    "CliPortrait": Text(
+        "a picture of one character: photo, painting or drawing (JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP, GIF)",
+        "une image d'un personnage : photo, peinture ou dessin (JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP, GIF)",
+    ),
+    "CliSpeech": Text(
+        "a recording of a voice, or a video with one: WAV, MP3, M4A, OGG, FLAC, MP4 and more; 0.4 s to 10 minutes",
+        "l'enregistrement d'une voix, ou une vidéo avec voix : WAV, MP3, M4A, OGG, FLAC, MP4 et autres; de 0,4 s à 10 "
+        "minutes",
+    ),
+    "CliOutput": Text(
+        "where the clip goes: a name ending in .mp4, whose file is replaced if there is one, or a folder. Without it: "
+        "the portrait's name with .mp4 in the current folder, numbered rather than replaced",
+        "où va le clip : un nom terminé par .mp4, dont le fichier éventuel est remplacé, ou un dossier. Sans cette "
+        "option : le nom du portrait avec .mp4 dans le dossier courant, numéroté plutôt que remplacé",
+    ),
+    "CliSize": Text(
+        "width and height in pixels, a multiple of {multiple} from {smallest} to {largest} (default {default})",
+        "largeur et hauteur en pixels, un multiple de {multiple} entre {smallest} et {largest} (par défaut {default})",
+    ),
+    "CliSeed": Text(
+        "decides head motion, gaze and blinks, 0 to {largest}: the same seed gives the same clip (default: drawn, and "
+        "told at the end)",
+        "décide des mouvements de la tête, du regard et des clignements, de 0 à {largest} : le même germe donne le "
+        "même clip (par défaut : tiré au hasard et dit à la fin)",
+    ),
+    "CliEngine": Text("who draws: {known} (default {default})", "qui dessine : {known} (par défaut {default})"),
+    "CliFace": Text(
+        "which face, when the picture shows several: 1 is the largest (default)",
+        "quel visage, quand l'image en montre plusieurs : 1 est le plus grand (par défaut)",
+    ),
+    "CliPoints": Text(
+        "for a drawing or an animal whose face is not found, five points in pixels of the picture: left eye, right "
+        "eye, left mouth corner, right mouth corner, chin, left and right as you see them",
+        "pour un dessin ou un animal dont le visage n'est pas trouvé, cinq points en pixels de l'image : œil gauche, "
+        "œil droit, coin gauche de la bouche, coin droit, menton, gauche et droite tels que vous les voyez",
+    ),
+    "CliText": Text(
+        "the words spoken, if you know them: the lips follow them more exactly",
+        "les mots prononcés, si vous les connaissez : les lèvres les suivent plus exactement",
+    ),
+    "CliTextFile": Text("the same, from a text file (UTF-8)", "la même chose, depuis un fichier texte (UTF-8)"),
+    "CliLanguage": Text(
+        "language of the words: {known} (default: this terminal's language)",
+        "langue des mots : {known} (par défaut : la langue de ce terminal)",
+    ),
+    "CliExamples": Text(
+        "examples:\n"
+        "  {program} render portrait.jpg voice.wav\n"
+        "  {program} render portrait.jpg voice.wav -o clip.mp4 --size 768 --seed 7\n"
+        '  {program} render portrait.jpg voice.wav --text "Hello, my name is Anna." --lang en\n'
+        "  {program} render fox.png voice.mp3 --points 214,300 318,300 232,402 300,402 266,470\n"
+        "\n"
+        "The last lines written say where the clip is and how it was made. Exit codes: 0 done, 1 an input was refused\n"
+        "or the clip could not be written, 2 the command line was not understood, 130 stopped with Ctrl-C. Whatever\n"
+        "goes wrong, no half-written file is left.",
+        "exemples :\n"
+        "  {program} render portrait.jpg voix.wav\n"
+        "  {program} render portrait.jpg voix.wav -o clip.mp4 --size 768 --seed 7\n"
+        '  {program} render portrait.jpg voix.wav --text "Bonjour, je m\'appelle Anna." --lang fr\n'
+        "  {program} render renard.png voix.mp3 --points 214,300 318,300 232,402 300,402 266,470\n"
+        "\n"
+        "Les dernières lignes écrites disent où est le clip et comment il a été fait. Codes de sortie : 0 terminé,\n"
+        "1 un fichier a été refusé ou le clip n'a pas pu être écrit, 2 la ligne de commande n'a pas été comprise,\n"
+        "130 arrêté par Ctrl-C. Quoi qu'il arrive, aucun fichier à moitié écrit ne reste.",
+    ),
+    "CliNotUnderstood": Text(
+        "The command line was not understood ({detail}). {program} --help explains it.",
+        "La ligne de commande n'a pas été comprise ({detail}). {program} --help l'explique.",
+    ),
+    "CliNotMp4": Text(
+        "The clip is an mp4: give -o a name that ends in .mp4, not {name}.",
+        "Le clip est un mp4 : donnez à -o un nom qui se termine par .mp4, et non {name}.",
+    ),
+    "CliTextUnreadable": Text(
+        "The words in {name} are not UTF-8 text. Save the file as UTF-8.",
+        "Le texte de {name} n'est pas en UTF-8. Enregistrez le fichier en UTF-8.",
+    ),
+    "CliSecondsLeft": Text("about {left} s left", "encore {left} s environ"),
+    "CliMinutesLeft": Text("about {left} min left", "encore {left} min environ"),
+    "CliDone": Text(
+        "{path}\n"
+        "{clip_seconds} s of clip, {width}×{height} pixels, in {seconds} s; engine {engine}, seed {seed}",
+        "{path}\n"
+        "{clip_seconds} s de clip, {width}×{height} pixels, en {seconds} s; moteur {engine}, germe {seed}",
+    ),
+    "CliStopped": Text("Stopped. Nothing was kept.", "Arrêté. Rien n'a été gardé."),
+    # --- doctor: what this machine can do ---------------------------------------------------------------------------
+    "DoctorGood": Text("ok", "ok"),
+    "DoctorBad": Text("MISSING", "MANQUE"),
+    "DoctorAside": Text("-", "-"),
+    "DoctorPython": Text("Python {version} on {system}", "Python {version} sur {system}"),
+    "DoctorProcessor": Text("processor cores for us: {cores}", "cœurs de processeur disponibles : {cores}"),
+    "DoctorMemory": Text("memory: {gibibytes} GiB", "mémoire : {gibibytes} Gio"),
+    "DoctorDisk": Text(
+        "free disk space for new clips: {gibibytes} GiB in {folder}",
+        "espace disque libre pour les clips : {gibibytes} Gio dans {folder}",
+    ),
+    "DoctorCodecs": Text("mp4 encoders: {codecs} (PyAV {version})", "encodeurs mp4 : {codecs} (PyAV {version})"),
+    "DoctorModels": Text(
+        "model files whole, and run by LiteRT: {names}", "fichiers de modèle intacts, exécutés par LiteRT : {names}"
+    ),
+    "DoctorSounds": Text("speech sounds are recognised by hama {version}", "les sons sont reconnus par hama {version}"),
+    "DoctorFault": Text("{what}: {detail}", "{what} : {detail}"),
+    "DoctorGpu": Text("graphics card: {name}", "carte graphique : {name}"),
+    "DoctorNoGpu": Text(
+        "no NVIDIA graphics card seen; the draft engine needs none",
+        "aucune carte graphique NVIDIA vue; le moteur draft n'en a pas besoin",
+    ),
+    "DoctorEngine": Text("engine {engine}: ready", "moteur {engine} : prêt"),
+    "DoctorNoEngine": Text("engine {engine}: {reason}", "moteur {engine} : {reason}"),
     # --- the page -------------------------------------------------------------------------------------------------
     "PageIntroduction": Text(
         "One picture of a character and one voice recording become a clip of that character speaking.",
@@ -298,7 +420,7 @@ TEXTS: dict[str, Text] = {
     "PageCancelled": Text("Cancelled. Nothing was kept.", "Annulé. Rien n'a été gardé."),
     "PageExampleShown": Text(
         "An example, finished beforehand. “Make the clip” makes it again.",
-        "Un exemple, terminé d'avance. « Créer le clip » le refait.",
+        "Un exemple, terminé d'avance. «\u00a0Créer le clip\u00a0» le refait.",
     ),
     "PageDetails": Text(
         "Engine: {engine} · Size: {width}×{height} · Length: {clip_seconds} s · Made in: {seconds} s · Seed: {seed}",
