@@ -1,7 +1,7 @@
 """`python -m tests.quality`: render, measure and print every table, and write a contact sheet of every clip.
 
 python -m tests.quality                  everything, about 20 minutes on 2 cores
-python -m tests.quality --only hopper    clips whose name contains a word
+python -m tests.quality --only officer   clips whose name contains a word
 python -m tests.quality --size 768       at another size
 """
 
@@ -37,7 +37,7 @@ def measure(
         is_still=control == "still",
     )
     row: Row = {}
-    if take.is_readable and voice.facts:
+    if take.is_readable and voice.phonemes:
         truth = truth_track(voice.facts, len(take.frames))
         row |= lips(take, voice.phonemes, truth["jaw"], truth["wide"])
     elif take.is_readable:
@@ -79,8 +79,8 @@ def main() -> None:
     started = time.perf_counter()
 
     people = portraits()
-    photographs = [portrait for portrait in people if portrait.is_photograph]
-    others = [portrait for portrait in people if not portrait.is_photograph]
+    photographs = [people["officer_with_glasses"], people["woman_facing_camera"]]
+    drawn = [portrait for portrait in people.values() if portrait not in photographs]
     first_voice = known_voices("tuning")[0]
 
     def table(title: str, clips: list[tuple[Portrait, Voice]], columns: list[str], **options: object) -> None:
@@ -96,7 +96,10 @@ def main() -> None:
         clips = [(photographs[i % 2], voice) for i, voice in enumerate(known_voices(collection))]
         table(f"{collection} voices, words unknown", clips, LIP_COLUMNS)
         table(f"{collection} voices, words given", clips, LIP_COLUMNS, with_text=True, sheet=False)
-    table("other pictures", [(portrait, first_voice) for portrait in photographs[2:] + others], LIP_COLUMNS)
+    table("other pictures", [(portrait, first_voice) for portrait in drawn], LIP_COLUMNS)
+    facts = {portrait.name: {"text": portrait.text, "language": portrait.language} for portrait in people.values()}
+    examples = [(portrait, Voice(portrait.speech, facts[portrait.name])) for portrait in people.values()]
+    table("the examples, words given", examples, EAR_COLUMNS, with_text=True)
     table("real recordings", [(photographs[0], voice) for voice in real_voices()], EAR_COLUMNS)
     for control in ("loudness", "still"):
         table(f"control that must fail: {control}", [(photographs[0], first_voice)], LIP_COLUMNS, control=control)

@@ -1,11 +1,8 @@
-"""The pictures clips are made from: two photographs out of packages, and the project's examples. Renders nothing."""
+"""The pictures clips are made from: the project's examples. Renders nothing."""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-
-import matplotlib
-import skimage
 
 from pipeline.request import Point, read_points
 
@@ -19,30 +16,30 @@ class Portrait:
     Args:
         name: What tables call it.
         path: The file.
-        is_photograph: Whether gates made on photographs hold for it.
         points: Five handles, for faces that are not found.
+        speech: The example's own voice.
+        text: What that says.
+        language: Of `text`.
     """
 
     name: str
     path: Path
-    is_photograph: bool = True
-    points: tuple[Point, ...] | None = None
+    points: tuple[Point, ...] | None
+    speech: Path
+    text: str
+    language: str
 
 
-def portraits() -> list[Portrait]:
-    """A closed mouth behind glasses and a broad smile, both public domain; then every example portrait."""
-    found = [
-        Portrait("hopper", Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"),
-        Portrait("astronaut", Path(skimage.__file__).parent / "data" / "astronaut.png"),
-    ]
-    listed = EXAMPLES / "examples.csv"
-    if listed.exists():
-        with listed.open(encoding="utf-8", newline="") as rows:
-            seen = set()
-            for row in csv.DictReader(rows):
-                path = EXAMPLES / row["portrait"]
-                if path not in seen:
-                    seen.add(path)
-                    points = read_points(row["points"]) if row.get("points") else None
-                    found.append(Portrait(path.stem, path, row.get("kind") == "photograph", points))
+def portraits() -> dict[str, Portrait]:
+    """Every example's portrait, by name.
+
+    Among them "officer_with_glasses", a closed mouth behind glasses, and "woman_facing_camera", a broad smile: the two
+    photographs, on which the gates hold.
+    """
+    found = {}
+    with (EXAMPLES / "examples.csv").open(encoding="utf-8", newline="") as rows:
+        for row in csv.DictReader(rows):
+            path = EXAMPLES / row["portrait"]
+            points = read_points(row["points"]) if row["points"] else None
+            found[path.stem] = Portrait(path.stem, path, points, EXAMPLES / row["voice"], row["text"], row["language"])
     return found

@@ -1,22 +1,21 @@
 """The measures against inputs whose answer is known."""
 
-from pathlib import Path
-
 import cv2
-import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
-from skimage.data import astronaut
 
 from pipeline.face import landmarks_in, locate, region_around
+from pipeline.media import load_portrait
 from tests.quality import measures
+from tests.quality.portraits import portraits
+
+PORTRAITS = portraits()
 
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """A smiling photograph, 512x512. Source: NASA, public domain, by way of scikit-image."""
-    return astronaut()
+    """A smiling photograph, 512x512."""
+    return load_portrait(PORTRAITS["woman_facing_camera"].path)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +33,8 @@ def big(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def glasses() -> tuple[np.ndarray, np.ndarray]:
-    """A face behind dark-rimmed glasses and its points. Source: US Navy, public domain, by way of matplotlib."""
-    picture = np.asarray(
-        Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB")
-    )
+    """A face behind dark-rimmed glasses and its points."""
+    picture = load_portrait(PORTRAITS["officer_with_glasses"].path)
     face = cv2.resize(picture[60:460, 60:460], (512, 512), interpolation=cv2.INTER_CUBIC)
     return face, locate(face, name="grace_hopper").landmarks
 
