@@ -3,15 +3,26 @@
 Importing it loads nothing; the engines are imported when they are asked for.
 """
 
+import importlib.metadata
 import importlib.util
 import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.engine import Engine
-from pipeline.errors import EngineUnavailable
+from pipeline.errors import AvatarError, EngineUnavailable
 from pipeline.request import ENGINES
 from pipeline.texts import DEFAULT_LANGUAGE, LANGUAGES, Notice
 
+GIBIBYTE = 2**30  # bytes
+CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
+DEFAULT_ENGINE = "draft"  # it must run everywhere
 DRAFT_PACKAGES = ("ai_edge_litert", "cv2", "scipy")  # without these the draft engine cannot draw
 
 
@@ -63,3 +74,115 @@ def preferred_language() -> str:
     written = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), "")
     language = written[:2].lower()
     return language if language in LANGUAGES else DEFAULT_LANGUAGE
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Args:
+        notice: What was found.
+        good: It is as it should be; None for what the draft engine can do without.
+    """
+
+    notice: Notice
+    good: bool | None = True
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything a render needs, trying what can be tried: a second or two, one finding at a time."""
+    system = f"{platform.system()} {platform.machine()}"
+    yield Finding(Notice("DoctorPython", {"version": platform.python_version(), "system": system}))
+    yield Finding(Notice("DoctorProcessor", {"cores": usable_cores()}))
+    memory = usable_memory()
+    if memory is not None:
+        yield Finding(Notice("DoctorMemory", {"gibibytes": memory / GIBIBYTE}))
+    folder = tempfile.gettempdir()
+    yield Finding(Notice("DoctorDisk", {"gibibytes": shutil.disk_usage(folder).free / GIBIBYTE, "folder": folder}))
+    yield _examine_codecs()
+    yield _examine_models()
+    yield _examine_recogniser()
+    card = graphics_card()
+    yield Finding(Notice("DoctorGpu", {"name": card}) if card else Notice("DoctorNoGpu"), None)
+    for status in engines():
+        if status.reason is None:
+            yield Finding(Notice("DoctorEngine", {"engine": status.name}))
+        else:
+            reasons = {f"reason_{language}": status.reason.text(language) for language in LANGUAGES}
+            good = False if status.name == DEFAULT_ENGINE else None
+            yield Finding(Notice("DoctorNoEngine", {"engine": status.name, **reasons}), good)
+
+
+def _examine_codecs() -> Finding:
+    from pipeline.media import PICTURE_CODEC, SOUND_CODEC
+
+    codecs = f"{PICTURE_CODEC}, {SOUND_CODEC}"
+    try:
+        import av
+
+        for codec in (PICTURE_CODEC, SOUND_CODEC):
+            av.Codec(codec, "w")
+    except (ImportError, ValueError) as error:  # PyAV's UnknownCodecError is a ValueError
+        return _fault(codecs, error)
+    return Finding(Notice("DoctorCodecs", {"codecs": codecs, "version": av.__version__}))
+
+
+def _examine_models() -> Finding:
+    try:
+        from pipeline import models
+
+        names = ", ".join(models.SHA256)
+        for load in (models.face_detector, models.face_landmarks, models.selfie_segmentation):
+            load()
+    except AvatarError as error:
+        texts = {f"detail_{language}": error.text(language) for language in LANGUAGES}
+        return Finding(Notice("DoctorFault", {"what": "LiteRT", **texts}), False)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:  # a wheel without this processor's instructions
+        return _fault("LiteRT", error)
+    return Finding(Notice("DoctorModels", {"names": names}))
+
+
+def _examine_recogniser() -> Finding:
+    from pipeline.draft import phonemes
+
+    try:
+        phonemes.load_recogniser()
+    except phonemes.RecogniserMissingError as error:
+        return Finding(Notice("DoctorNoSounds", {"detail": str(error)}), None)
+    return Finding(Notice("DoctorSounds", {"version": importlib.metadata.version("hama")}))
+
+
+def _fault(what: str, error: Exception) -> Finding:
+    return Finding(Notice("DoctorFault", {"what": what, "detail": str(error)}), False)
+
+
+def usable_cores() -> int:
+    """Processor cores this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def usable_memory() -> int | None:
+    """Bytes of memory of the machine or of the container around us; None where the system does not say."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+    try:
+        return min(memory, int(CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):
+        return memory
+
+
+def graphics_card() -> str | None:
+    """Name and memory of the first NVIDIA card, by its driver's own program: asking torch would import it."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=CARD_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(answer.stdout.splitlines()), None)

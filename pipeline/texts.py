@@ -240,9 +240,14 @@ TEXTS: dict[str, Text] = {
         "Faire parler une image : un portrait et un enregistrement de voix deviennent un mp4 avec le son.",
     ),
     "CliUsage": Text("usage: ", "utilisation : "),
-    "CliCommands": Text("commands", "commandes"),
-    "CliInputs": Text("what it is made from", "à partir de quoi"),
-    "CliOptions": Text("options", "options"),
+    "CliCommand": Text("COMMAND", "COMMANDE"),
+    "CliCommands": Text("commands", "commandes "),
+    "CliInputs": Text("what it is made from", "à partir de quoi "),
+    "CliOptions": Text("options", "options "),
+    "CliNotANumber": Text(
+        "a whole number from {smallest} to {largest} is needed, not '{written}'",
+        "il faut un nombre entier de {smallest} à {largest}, et non « {written} »",
+    ),
     "CliHelp": Text("show this help and end", "montrer cette aide et terminer"),
     "CliRender": Text("make a clip", "créer un clip"),
     "CliDoctor": Text("say what this machine can do", "dire ce que peut faire cette machine"),
@@ -326,10 +331,8 @@ TEXTS: dict[str, Text] = {
     "CliSecondsLeft": Text("about {left} s left", "encore {left} s environ"),
     "CliMinutesLeft": Text("about {left} min left", "encore {left} min environ"),
     "CliDone": Text(
-        "{path}\n"
-        "{clip_seconds} s of clip, {width}×{height} pixels, in {seconds} s; engine {engine}, seed {seed}",
-        "{path}\n"
-        "{clip_seconds} s de clip, {width}×{height} pixels, en {seconds} s; moteur {engine}, germe {seed}",
+        "{path}\n{clip_seconds} s of clip, {width}×{height} pixels, in {seconds} s; engine {engine}, seed {seed}",
+        "{path}\n{clip_seconds} s de clip, {width}×{height} pixels, en {seconds} s; moteur {engine}, germe {seed}",
     ),
     "CliStopped": Text("Stopped. Nothing was kept.", "Arrêté. Rien n'a été gardé."),
     # --- doctor: what this machine can do ---------------------------------------------------------------------------
@@ -348,6 +351,10 @@ TEXTS: dict[str, Text] = {
         "model files whole, and run by LiteRT: {names}", "fichiers de modèle intacts, exécutés par LiteRT : {names}"
     ),
     "DoctorSounds": Text("speech sounds are recognised by hama {version}", "les sons sont reconnus par hama {version}"),
+    "DoctorNoSounds": Text(
+        "no recogniser of speech sounds, so that the mouth follows loudness alone: {detail}",
+        "aucun outil pour reconnaître les sons, la bouche suit donc le seul volume : {detail}",
+    ),
     "DoctorFault": Text("{what}: {detail}", "{what} : {detail}"),
     "DoctorGpu": Text("graphics card: {name}", "carte graphique : {name}"),
     "DoctorNoGpu": Text(
