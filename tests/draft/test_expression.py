@@ -92,3 +92,15 @@ def test_movement_has_died_away_at_the_border_and_the_neck(still):
     moved = still.move(dict.fromkeys(MOVEMENTS, 1.0))
     for edge in (moved.lower[0], moved.lower[-1], moved.lower[:, 0], moved.lower[:, -1]):
         assert np.abs(edge).max() < 0.1
+
+
+def test_a_beard_or_a_hand_on_the_chin_is_carried_not_smeared(still):
+    """Below the lip nothing is stretched or squeezed by more than a third while the jaw opens halfway."""
+    still.move({"jaw": 0.5})
+    inverse = still.move({"jaw": 0.5}).lower
+    v = np.linspace(0.30, 0.95, 40, dtype=np.float32)
+    for u in (-0.3, 0.0, 0.3):
+        column = still.face.to_frame(np.stack([np.full_like(v, u), v], axis=-1))[None]
+        came_from = still.face.to_face(column + still.sample(inverse, column))[0, :, 1]
+        stretch = np.diff(came_from) / np.diff(v)
+        assert stretch.min() > 0.67 and stretch.max() < 1.5
