@@ -29,12 +29,15 @@ UNDER_SHARE = 0.6  # of the skin under the eye in a closed lid's colour: the sam
 STREAK = 0.07  # eye widths along the lid over which drawn-out skin is smoothed
 FLAT_SHARE = 0.65  # of the drawn-out lid painted in its median colour: hides the streaks of stretching
 LID_SHADE = 0.97  # a closed lid looks down and catches a little less light
+EYES = ((LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER))
 EYEBALL_IN_IRISES = 12.0 / 5.9  # radius of the eyeball over that of the iris. Source: mean of adults, mm
 IRIS_SPREAD = (1.1, 2.3)  # iris radii from its centre over which the eyeball's movement dies away
 PAINTED_BELOW = 0.14  # eye widths of strip; less than that cannot be drawn out over an eye and is painted instead
 SMALLEST_OPENING = 0.08  # eye widths; a narrower eye is closed in the picture
 OUTLINE_RIMS = (0.86, 1.16)  # of an outline's size: the colours beside it are read there
-OUTLINE_SCALES = np.geomspace(0.6, 2.6, 14)  # of the average eye tried for drawn and animal eyes, across and up
+OUTLINE_SCALES = np.geomspace(0.6, 2.6, 12)  # of the average eye tried for drawn and animal eyes, across and up
+OUTLINE_DROPS = (-0.15, 0.0, 0.15)  # of the average eye's height that its middle may lie below the pupil
+OUTLINE_NEARLY = 0.85  # of the clearest outline's contrast
 OUTLINE_HABIT = 0.12  # of the contrast given up for each factor e away from the average: two equal outlines are decided
 OUTLINE_CONTRAST = 14.0  # levels of 255 by which an eye must differ from what is around it
 WHITE_RIM = 0.80  # share of the eyeball's own brightness: skin above a lid that is this like it is not skin
@@ -150,7 +153,7 @@ class Eye:
         bare = inside & (heights[:, None] > np.minimum(LASHES + 0.02, reach[None] - 0.02))  # above the lashes' shadow
         under = self._frame[self.window][(self._y > self._lower + 0.12) & (self._x > 0.1) & (self._x < 0.9)]
         fold = np.percentile(skin[bare], LID_PERCENTILE, axis=0)
-        self._colour = fold + UNDER_SHARE * (np.median(under, axis=0) - fold)
+        self._colour = fold + UNDER_SHARE * (np.median(under, axis=0) - fold) if under.size else fold
         usable = inside & (np.abs(grey - np.median(grey[bare])) < SKIN_RANGE)
         broken = np.maximum.accumulate(usable, axis=0) & ~usable  # the lashes' shadow at the edge may be dark
         height = np.where(broken.any(axis=0), heights[broken.argmax(axis=0)], reach)
@@ -197,28 +200,38 @@ def fit_lids(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     Returns:
         The landmarks with new lids; shut ones, which do not blink, where no outline is found.
     """
-    fitted = landmarks.copy()
     across = landmarks[RIGHT_EYE_UPPER[-1], :2] - landmarks[LEFT_EYE_UPPER[0], :2]
     axes = np.stack([across, [-across[1], across[0]]]) / np.hypot(*across)
-    for upper, lower in ((LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER)):
-        ring = upper + lower[-2:0:-1]
-        centre = landmarks[ring, :2].mean(axis=0)
-        outline = (landmarks[ring, :2] - centre) @ axes.T
-        smooth = cv2.GaussianBlur(frame, (0, 0), max(0.03 * float(np.ptp(outline[:, 0])), 0.5)).astype(np.float32)
+    rings = [upper + lower[-2:0:-1] for upper, lower in EYES]
+    centres = [landmarks[ring, :2].mean(axis=0) for ring in rings]
+    outlines = [(landmarks[ring, :2] - centre) @ axes.T for ring, centre in zip(rings, centres, strict=True)]
+    blur = max(0.03 * float(np.ptp(outlines[0][:, 0])), 0.5)
+    smooth = cv2.GaussianBlur(frame, (0, 0), blur).astype(np.float32)
 
-        def contrast(scale: np.ndarray, outline=outline, centre=centre, smooth=smooth) -> float:
-            """How much the colours just inside and just outside differ, where they differ least."""
-            inside, outside = (
-                cv2.remap(smooth, *np.float32(centre + (outline * scale * rim) @ axes).T[..., None], cv2.INTER_LINEAR)
-                for rim in OUTLINE_RIMS
-            )
-            return float(np.percentile(np.linalg.norm(inside - outside, axis=-1), 30))
+    def place(eye: int, size: np.ndarray) -> np.ndarray:
+        width, height, drop = size
+        return centres[eye] + (outlines[eye] * [width, height] + [0, drop * np.ptp(outlines[eye][:, 1])]) @ axes
 
-        scales = [np.array([x, y]) for x in OUTLINE_SCALES for y in OUTLINE_SCALES]
-        found = [contrast(scale) * (1 - OUTLINE_HABIT * float(np.abs(np.log(scale)).sum())) for scale in scales]
-        best = int(np.argmax(found))
-        scale = scales[best] if found[best] > OUTLINE_CONTRAST else np.array([1.0, 0.0])
-        fitted[ring, :2] = centre + (outline * scale) @ axes
+    def contrast(size: np.ndarray) -> float:
+        """How much the colours inside and outside of both outlines differ, where they differ little."""
+        differences = []
+        for eye in range(2):
+            inside, outside = (place(eye, size * [rim, rim, 1]).astype(np.float32)[:, None] for rim in OUTLINE_RIMS)
+            read = [cv2.remap(smooth, at[..., 0], at[..., 1], cv2.INTER_LINEAR) for at in (inside, outside)]
+            differences.append(np.linalg.norm(read[0] - read[1], axis=-1))
+        return float(np.percentile(np.concatenate(differences), 30))
+
+    sizes = np.array([[x, y, drop] for x in OUTLINE_SCALES for y in OUTLINE_SCALES for drop in OUTLINE_DROPS])
+    found = np.array([contrast(size) for size in sizes])
+    found *= 1 - OUTLINE_HABIT * np.abs(np.log(sizes[:, :2])).sum(axis=1)
+    # An eye has outlines within it (iris, pupil): of those nearly as clear as the clearest, the outermost is the lids'.
+    clear = np.flatnonzero(found > OUTLINE_NEARLY * found.max())
+    size = sizes[clear[np.argmax(sizes[clear, 0] * sizes[clear, 1])]]
+    if found.max() < OUTLINE_CONTRAST:
+        size = np.array([1.0, 0.0, 0.0])
+    fitted = landmarks.copy()
+    for eye, ring in enumerate(rings):
+        fitted[ring, :2] = place(eye, size)
     return fitted
 
 

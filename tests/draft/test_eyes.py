@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.draft.eyes import both_eyes
-from pipeline.draft.geometry import LEFT_EYE_LOWER, LEFT_EYE_UPPER, LEFT_IRIS
+from pipeline import face, media
+from pipeline.draft.eyes import both_eyes, fit_lids
+from pipeline.draft.geometry import LEFT_EYE_LOWER, LEFT_EYE_UPPER, LEFT_IRIS, RIGHT_EYE_UPPER
+from tests.draft.conftest import PORTRAITS
 
 
 def darkest(pixels):
@@ -60,3 +62,20 @@ def test_an_eye_that_is_closed_in_the_picture_does_not_blink(smile):
     eye, _ = both_eyes(smile.frame, landmarks)
     assert not eye.can_blink
     np.testing.assert_array_equal(eye.draw(1.0, 0, 0), eye.draw(0.0, 0, 0))
+
+
+def test_lids_placed_by_hand_grow_to_a_drawn_eyes_outline():
+    """A fox whose eyes are larger than the average face's: the lids are laid on the dark outline of both."""
+    portrait = media.load_portrait(PORTRAITS / "drawing_of_a_fox.jpg")
+    points = ((306, 334), (461, 334), (308, 497), (459, 497), (384, 572))
+    placed = face.locate(portrait, name="fox", points=points).landmarks
+    fitted = fit_lids(portrait, placed)
+    for upper in (LEFT_EYE_UPPER, RIGHT_EYE_UPPER):
+        assert np.ptp(fitted[upper, 0]) > 1.1 * np.ptp(placed[upper, 0])
+    np.testing.assert_array_equal(fitted[468:], placed[468:])
+    assert all(eye.can_blink for eye in both_eyes(portrait, fitted))
+
+
+def test_lids_on_bare_fur_are_shut_for_good(smile):
+    flat = np.full_like(smile.frame, 140)
+    assert not any(eye.can_blink for eye in both_eyes(flat, fit_lids(flat, smile.landmarks)))
