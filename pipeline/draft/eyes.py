@@ -224,11 +224,11 @@ def fit_lids(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     sizes = np.array([[x, y, drop] for x in OUTLINE_SCALES for y in OUTLINE_SCALES for drop in OUTLINE_DROPS])
     found = np.array([contrast(size) for size in sizes])
     found *= 1 - OUTLINE_HABIT * np.abs(np.log(sizes[:, :2])).sum(axis=1)
-    # An eye has outlines within it (iris, pupil): of those nearly as clear as the clearest, the outermost is the lids'.
-    clear = np.flatnonzero(found > OUTLINE_NEARLY * found.max())
-    size = sizes[clear[np.argmax(sizes[clear, 0] * sizes[clear, 1])]]
-    if found.max() < OUTLINE_CONTRAST:
-        size = np.array([1.0, 0.0, 0.0])
+    size = np.array([1.0, 0.0, 0.0])
+    if found.max() > OUTLINE_CONTRAST:
+        # An eye has outlines within it (iris, pupil): of those nearly as clear as the clearest, the outermost counts.
+        clear = np.flatnonzero(found > OUTLINE_NEARLY * found.max())
+        size = sizes[clear[np.argmax(sizes[clear, 0] * sizes[clear, 1])]]
     fitted = landmarks.copy()
     for eye, ring in enumerate(rings):
         fitted[ring, :2] = place(eye, size)
