@@ -3,6 +3,7 @@
 Good enough for lips: vowels, closures and their order. Accents and fine phonetics are left to the sound itself.
 """
 
+import itertools
 import re
 from collections.abc import Generator
 
@@ -305,7 +306,7 @@ def french_sounds(text: str) -> list[str]:
     """Pronounce French: words by rule, linked where speakers link them."""
     sounds: list[str] = []
     words = re.findall(rf"[{V}{C}]+", read_out(text, "fr"))
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         sounds += french_word(word)
         starts = following[:1] in V and following not in ASPIRATED if following else False
         if following.startswith("h"):
