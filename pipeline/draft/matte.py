@@ -13,6 +13,7 @@ GUIDE_SMOOTHING = 1e-4  # of squared full scale: edges fainter than 1 % do not c
 LEVELS = (0.15, 0.85)  # of the network's answer, stretched to 0 and 1
 SOFT_EDGE = 0.006  # of the frame: loose hairs beside the head move with it rather than stay behind as ghosts
 MIRRORED = 0.03  # of the frame: how deep behind the person the background is a mirror image: a turning head shows less
+MIRROR_BLUR = 0.003  # of the frame: mirror images of a curved edge break into fragments
 GIVES_WAY = 0.3  # alpha below which the background is made to fit the frame, rather than the person
 MIN_FACE_COVER = 0.90  # of the face oval; a matte that misses more is not one of this person
 FILL_MARGIN = 0.006  # of the frame: beyond the alpha, where the person's colour still tints the background
@@ -112,7 +113,7 @@ def _fill_behind(frame: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     rows, columns = np.indices(person.shape)
     mirror_rows = np.clip(2 * nearest[0] - rows, 0, person.shape[0] - 1)
     mirror_columns = np.clip(2 * nearest[1] - columns, 0, person.shape[1] - 1)
-    mirrored = frame[mirror_rows, mirror_columns].astype(np.float32)
+    mirrored = cv2.GaussianBlur(frame[mirror_rows, mirror_columns].astype(np.float32), (0, 0), MIRROR_BLUR * size)
     usable = (person[mirror_rows, mirror_columns] == 0).astype(np.float32)
     usable = cv2.blur(usable, (5, 5)) * np.clip(2 - depth / (MIRRORED * size), 0, 1)
     fill = mix[..., :3] + usable[..., None].astype(np.float32) * (mirrored - mix[..., :3])
