@@ -1,0 +1,99 @@
+"""What a clone or a Space installs, and what it must carry."""
+
+import ast
+import hashlib
+import importlib.metadata
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+LOADED_BY_NAME = {"hama"}  # may be missing: imported inside a try
+
+
+def requirements(name: str) -> dict[str, Requirement]:
+    """The requirements in a file, by canonical name."""
+    lines = (line.strip() for line in (ROOT / name).read_text("utf-8").splitlines())
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_a_space_installs_all_that_the_draft_needs():
+    draft, space = requirements("requirements-draft.txt"), requirements("requirements.txt")
+    assert draft.items() <= space.items()
+
+
+def test_no_version_in_the_requirements_fights_a_spaces_own():
+    for name in ("requirements.txt", "requirements-draft.txt", "requirements-test.txt"):
+        lines = (ROOT / name).read_text("utf-8").splitlines()
+        assert not any(line.startswith("-") for line in lines), "a Space's build sees one file alone"
+        for above, line in itertools.pairwise(lines):
+            if "=" in line and not line.startswith("#"):
+                assert above.startswith("# "), f"{name}: {line} needs its reason on the line above"
+    pinned = {name for name, requirement in requirements("requirements.txt").items() if requirement.specifier}
+    assert pinned == {"hama"}
+
+
+def test_every_requirement_has_one_tested_version():
+    constraints = requirements("constraints.txt")
+    for name in ("requirements.txt", "requirements-draft.txt", "requirements-test.txt"):
+        assert set(requirements(name)) <= set(constraints), name
+    for requirement in constraints.values():
+        assert re.fullmatch(r"==[^,*+]+", str(requirement.specifier)), requirement
+    assert str(constraints["torch"].specifier) == "==2.13.0"
+
+
+def test_installed_versions_are_the_tested_ones():
+    constraints = requirements("constraints.txt")
+    for name in requirements("requirements-draft.txt"):
+        assert constraints[name].specifier.contains(importlib.metadata.version(name)), name
+
+
+def test_the_draft_requirements_are_exactly_what_the_code_imports():
+    files = [ROOT / "app.py", *(ROOT / "pipeline").rglob("*.py")]
+    files = [path for path in files if "avatar" not in path.relative_to(ROOT).parts]
+    modules = set().union(*map(imported, files)) - set(sys.stdlib_module_names) - {"pipeline"}
+    packages = importlib.metadata.packages_distributions()
+    needed = {canonicalize_name(distribution) for module in modules for distribution in packages.get(module, [module])}
+    assert needed == set(requirements("requirements-draft.txt"))
+
+
+def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():
+    lines = (ROOT / "Makefile").read_text("utf-8").splitlines()
+    installing = [line for line in lines if "pip install" in line]
+    assert installing and all("-c constraints.txt" in line for line in installing)
+
+
+def test_the_licence_is_whole_and_the_notice_names_the_model_files_as_they_are():
+    licence = (ROOT / "LICENSE").read_text("utf-8")
+    assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    models = [path for path in (ROOT / "pipeline").rglob("*") if path.suffix in (".task", ".tflite")]
+    assert len(models) == 2
+    for model in models:
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
+        assert re.search(rf"{re.escape(model.name)}.*\n\s+SHA-256 {digest}\n", notice), model.name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no executable bit")
+def test_ci_runs_make_check():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert re.search(r"^exec make check\b", script.read_text("utf-8"), re.M)
