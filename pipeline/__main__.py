@@ -81,7 +81,11 @@ def parser(language: str) -> Parser:
     sizes = {"multiple": SIZE_MULTIPLE, "smallest": SMALLEST_SIZE, "largest": LARGEST_SIZE}
     default = RenderRequest.size
     make.add_argument(
-        "--size", metavar="PIXELS", type=int, default=default, help=say("CliSize", language, **sizes, default=default)
+        "--size",
+        metavar="PIXELS",
+        type=whole_number(language, SMALLEST_SIZE, LARGEST_SIZE),
+        default=default,
+        help=say("CliSize", language, **sizes, default=default),
     )
     make.add_argument(
         "--seed", metavar="N", type=whole_number(language, 0, MAX_SEED), help=say("CliSeed", language, largest=MAX_SEED)
