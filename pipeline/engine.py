@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.face import Face
 from pipeline.media import Speech
 from pipeline.plan import ClipPlan
+from pipeline.texts import Notice
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,31 @@ class Step:
     seconds_left: float | None = None
 
 
+@dataclass(frozen=True)
+class Take:
+    """A clip ready to be drawn.
+
+    Args:
+        frames: The clip's frames, one at a time: (plan.height, plan.width, 3) uint8, RGB, each a new array which the
+            caller keeps. Closing it frees what it holds.
+        notices: What the user should know about the clip.
+    """
+
+    frames: Iterator[np.ndarray]
+    notices: tuple[Notice, ...] = ()
+
+
 class Engine(Protocol):
     """Who draws the frames."""
 
     name: str
 
-    def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Iterator[np.ndarray]]:
-        """Prepare one clip, then draw it.
+    def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Take]:
+        """Prepare one clip.
 
         Yields a Step at least every few seconds while it prepares, so that a cancelled render stops there.
 
         Returns:
-            `plan.num_frames` frames, one at a time: (plan.height, plan.width, 3) uint8, RGB. The same seed gives the
-            same frames. Each is a new array, which the caller keeps. Closing the iterator frees what it holds.
+            A Take of `plan.num_frames` frames; the same seed gives the same ones.
         """
         ...

@@ -49,11 +49,11 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
     scene = Scene(portrait, speech, found, text=request.text, language=request.language)
     plan = plan_clip(seconds=speech.seconds, size=request.size, picture_size=portrait.shape[:2], face=found.box)
 
-    frames = yield from engine.perform(scene, plan, seed=seed)
+    take = yield from engine.perform(scene, plan, seed=seed)
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
     drawing = time.perf_counter()
     with media.VideoWriter(path, speech, plan) as writer:
-        for done, frame in enumerate(frames, start=1):
+        for done, frame in enumerate(take.frames, start=1):
             writer.add(frame)
             pace = (time.perf_counter() - drawing) / done
             yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
@@ -66,5 +66,5 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
         num_frames=plan.num_frames,
         height=plan.height,
         width=plan.width,
-        notices=speech.notices,
+        notices=speech.notices + take.notices,
     )

@@ -220,6 +220,18 @@ TEXTS: dict[str, Text] = {
         "This clip is AI-generated: a still picture was made to speak. Made with Portrait Parlant.",
         "Ce clip est généré par IA : une image fixe a été animée. Fait avec Portrait Parlant.",
     ),
+    "WordsNotFollowed": Text(
+        "The words given do not match the recording; the mouth follows the sound instead.",
+        "Le texte donné ne correspond pas à l'enregistrement; la bouche suit plutôt le son.",
+    ),
+    "LoudnessOnly": Text(
+        "No speech sounds were recognised; the mouth follows the loudness only.",
+        "Aucun son de parole n'a été reconnu; la bouche suit seulement l'intensité.",
+    ),
+    "EyesDoNotBlink": Text(
+        "The eyes' outline was not found, so they do not blink.",
+        "Le contour des yeux n'a pas été trouvé; ils ne clignent donc pas.",
+    ),
     # --- engines --------------------------------------------------------------------------------------------------
     "AvatarNotYet": Text(
         "the 13B avatar model is not part of this version.",

@@ -36,7 +36,7 @@ def perform(engine, scene, plan, seed):
         try:
             steps.append(next(preparing))
         except StopIteration as ready:
-            return steps, ready.value
+            return steps, ready.value.frames
 
 
 def test_as_many_frames_as_planned_in_the_planned_size(engine, scene, plan):

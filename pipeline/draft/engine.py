@@ -11,9 +11,10 @@ from pipeline.draft.acting import act
 from pipeline.draft.eyes import fit_lids
 from pipeline.draft.motion import move_head
 from pipeline.draft.puppet import OVERSAMPLING, Puppet
-from pipeline.draft.speech import follow_speech
-from pipeline.engine import Scene, Step
+from pipeline.draft.speech import MouthTrack, follow_speech
+from pipeline.engine import Scene, Step, Take
 from pipeline.plan import Box, ClipPlan
+from pipeline.texts import Notice
 
 
 class DraftEngine:
@@ -21,7 +22,7 @@ class DraftEngine:
 
     name = "draft"
 
-    def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Iterator[np.ndarray]]:
+    def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Take]:
         """Listen, prepare the face, then draw. See `pipeline.engine.Engine`."""
         yield Step("StagePreparing")
         picture = crop_frame(scene.portrait, plan.crop, OVERSAMPLING * plan.height)
@@ -39,7 +40,8 @@ class DraftEngine:
             yield Step("StageListening", round(100 * share), 100)
 
         head = move_head(mouth, seed=seed)
-        return (puppet.draw(moment) for moment in act(mouth, head, puppet.face))
+        frames = (puppet.draw(moment) for moment in act(mouth, head, puppet.face))
+        return Take(frames, tuple(_notices(scene, mouth, puppet)))
 
 
 def crop_frame(portrait: np.ndarray, crop: Box, size: int) -> np.ndarray:
@@ -61,6 +63,16 @@ def crop_frame(portrait: np.ndarray, crop: Box, size: int) -> np.ndarray:
     left, top = round(crop.left), round(crop.top)
     side = round(crop.width)
     return cv2.resize(portrait[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _notices(scene: Scene, mouth: MouthTrack, puppet: Puppet) -> Iterator[Notice]:
+    """What this clip could not do as well as others."""
+    if scene.text.strip() and mouth.source != "words":
+        yield Notice("WordsNotFollowed")
+    if mouth.source == "loudness":
+        yield Notice("LoudnessOnly")
+    if not puppet.can_blink:
+        yield Notice("EyesDoNotBlink")
 
 
 def _to_frame(crop: Box, size: int) -> np.ndarray:

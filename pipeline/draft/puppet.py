@@ -73,6 +73,11 @@ class Puppet:
         at = np.arange(size, dtype=np.float32)
         self._pixels = np.stack(np.meshgrid(at, at), axis=-1)
 
+    @property
+    def can_blink(self) -> bool:
+        """Whether both eyes have lids to close."""
+        return all(eye.can_blink for eye in self._eyes)
+
     def draw(self, moment: Moment) -> np.ndarray:
         """Draw one frame: (size, size, 3) uint8, RGB. Frames are meant to follow one another."""
         self._draw_eyes(moment)

@@ -34,7 +34,7 @@ def test_the_first_frame_shows_the_face_where_the_plan_has_it(portrait_path, sho
         try:
             next(preparing)
         except StopIteration as ready:
-            first = next(ready.value)
+            first = next(ready.value.frames)
             break
     (seen,) = face.find_faces(first)
     scale = 256 / plan.crop.width
