@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -153,6 +152,9 @@ def _row(tiles: list[np.ndarray], names: list[str] | None) -> np.ndarray:
     return np.vstack([picture, np.asarray(label)])
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which knows phonetic letters and comes with matplotlib."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans where it is installed, since it knows phonetic letters; else Pillow's own, which shows boxes."""
+    try:
+        return ImageFont.truetype("DejaVuSans.ttf", size)
+    except OSError:
+        return ImageFont.load_default(size)

@@ -3,11 +3,15 @@
 `python -m tests.quality` prints the same measures for every voice and picture.
 """
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from tests.quality.clips import Take, Voice, known_voices, listen_to_loudness_only, make_take
 from tests.quality.portraits import portraits
 from tests.quality.report import GATES, LIP_GATES, Gate, Row, failures, lips, picture
+from tests.quality.sheets import COLUMNS, TILE, write_sheet
 from tests.quality.truth import truth_track
 
 PORTRAITS = portraits()
@@ -41,9 +45,15 @@ def test_a_mouth_that_only_follows_loudness_fails() -> None:
     assert {failure.split(":")[0] for failure in failures(row, LIP_GATES)} >= {"r speech", "r width", "m b p %"}
 
 
-def test_a_still_picture_fails() -> None:
+def test_a_still_picture_fails(tmp_path: Path) -> None:
     voice = VOICES["en_hibari"]
-    row = measured(make_take(PORTRAITS["officer_with_glasses"].path, voice, is_still=True), voice)
+    take = make_take(PORTRAITS["officer_with_glasses"].path, voice, is_still=True)
+    row = measured(take, voice)
     assert abs(row["r"]) < 0.2
     failed = {failure.split(":")[0] for failure in failures(row)}
     assert failed >= {"r", "r speech", "m b p %", "P95 mw", "blinks/min", "jitter px"}
+
+    write_sheet(take, voice.phonemes, tmp_path / "sheet.png", "still")  # the sheets of `python -m tests.quality`
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (COLUMNS * TILE, sheet.height)
+        assert sheet.height > 4 * TILE
