@@ -13,7 +13,7 @@ PYTHON ?=
 PYTEST_FLAGS ?=
 
 DEMO_PORTRAIT := examples/portraits/woman_facing_camera.jpg
-DEMO_VOICE := examples/voices/english_calm_7s.wav
+DEMO_VOICE := examples/voices/english_calm_8s.wav
 DEMO_SEED := 7
 
 .DEFAULT_GOAL := help
@@ -60,7 +60,7 @@ clean:
 # Each stamp holds the seconds its installation took and stands inside .venv, so that it goes when .venv goes.
 
 $(VENV)/draft.installed: requirements-draft.txt constraints.txt | $(PY)
-	@echo "Installing the draft engine and the page into $(VENV): a few minutes, once."
+	@echo "Installing the draft engine and the page into $(VENV): 0.9 GB, a few minutes, once."
 	@started=$$(date +%s) && $(INSTALL) -r requirements-draft.txt && echo $$(( $$(date +%s) - started )) > $@
 
 $(VENV)/test.installed: $(VENV)/draft.installed requirements-test.txt

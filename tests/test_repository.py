@@ -81,6 +81,11 @@ def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():
     assert installing and all("-c constraints.txt" in line for line in installing)
 
 
+def test_the_demo_is_made_of_files_that_are_here():
+    named = re.findall(r"^DEMO_(?:PORTRAIT|VOICE) := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert len(named) == 2 and all((ROOT / name).is_file() for name in named)
+
+
 def test_the_licence_is_whole_and_the_notice_names_the_model_files_as_they_are():
     licence = (ROOT / "LICENSE").read_text("utf-8")
     assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
