@@ -7,10 +7,12 @@ import argparse
 import itertools
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from PIL import Image
 from tqdm import tqdm
 
 from pipeline import AvatarError, RenderRequest, hardware, render
@@ -255,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+    # Pillow warns of pictures it opens but finds large; our door refuses them, in words.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     language = hardware.preferred_language()
     options = parser(language).parse_args(arguments)
     try:

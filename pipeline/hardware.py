@@ -131,7 +131,8 @@ def _examine_models() -> Finding:
     try:
         from pipeline import models
 
-        names = ", ".join(models.SHA256)
+        for name in models.SHA256:
+            models.read(name)  # again, even where the networks are loaded: the files may have changed
         for load in (models.face_detector, models.face_landmarks, models.selfie_segmentation):
             load()
     except AvatarError as error:
@@ -139,7 +140,7 @@ def _examine_models() -> Finding:
         return Finding(Notice("DoctorFault", {"what": "LiteRT", **texts}), False)
     except (ImportError, OSError, ValueError, RuntimeError) as error:  # a wheel without this processor's instructions
         return _fault("LiteRT", error)
-    return Finding(Notice("DoctorModels", {"names": names}))
+    return Finding(Notice("DoctorModels", {"names": ", ".join(models.SHA256)}))
 
 
 def _examine_recogniser() -> Finding:

@@ -49,10 +49,10 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
     scene = Scene(portrait, speech, found, text=request.text, language=request.language)
     plan = plan_clip(seconds=speech.seconds, size=request.size, picture_size=portrait.shape[:2], face=found.box)
 
-    take = yield from engine.perform(scene, plan, seed=seed)
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
-    drawing = time.perf_counter()
-    with media.VideoWriter(path, speech, plan) as writer:
+    with media.VideoWriter(path, speech, plan) as writer:  # entered first: a closed folder is told before the work
+        take = yield from engine.perform(scene, plan, seed=seed)
+        drawing = time.perf_counter()
         for done, frame in enumerate(take.frames, start=1):
             writer.add(frame)
             pace = (time.perf_counter() - drawing) / done

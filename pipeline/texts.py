@@ -30,7 +30,7 @@ class Notice:
         return say(self.key, language, **self.values)
 
 
-def say(key: str, language: str, **values: Any) -> str:
+def say(key: str, language: str, /, **values: Any) -> str:
     """The text called `key` in `language`, its braces filled in.
 
     Raises:

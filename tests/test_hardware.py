@@ -1,0 +1,124 @@
+"""What the machine offers is found by looking, and what is missing is said in both languages."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import hardware, models
+from pipeline.errors import EngineUnavailable
+from pipeline.request import ENGINES
+from pipeline.texts import LANGUAGES
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_every_engine_a_request_may_name_has_a_status():
+    assert tuple(status.name for status in hardware.engines()) == ENGINES
+
+
+def test_the_draft_engine_runs_here():
+    status = hardware.engines()[0]
+    assert (status.name, status.available, status.reason) == ("draft", True, None)
+    assert hardware.engine_for("draft").name == "draft"
+
+
+def test_the_avatar_engine_says_why_not_in_both_languages():
+    status = hardware.engines()[1]
+    assert not status.available and status.reason is not None
+    with pytest.raises(EngineUnavailable) as refusal:
+        hardware.engine_for("avatar")
+    for language in LANGUAGES:
+        assert status.reason.text(language) in refusal.value.text(language)
+
+
+def test_a_missing_package_makes_the_draft_engine_unavailable_by_name(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "ai_edge_litert" else find(name, *rest)
+    )
+    with pytest.raises(EngineUnavailable, match=r"ai_edge_litert.*pip install"):
+        hardware.engine_for("draft")
+
+
+@pytest.mark.parametrize(
+    "variables, language",
+    [
+        ({}, "en"),
+        ({"LANG": "fr_CA.UTF-8"}, "fr"),
+        ({"LANG": "FR"}, "fr"),
+        ({"LANG": "en_CA.UTF-8"}, "en"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LANG": "C.UTF-8"}, "en"),
+        ({"LANG": "en_CA", "LC_MESSAGES": "fr_CA"}, "fr"),
+        ({"LANG": "fr_CA", "LC_MESSAGES": "fr_CA", "LC_ALL": "C"}, "en"),
+        ({"LANG": "fr_CA", "LC_ALL": ""}, "fr"),
+    ],
+)
+def test_the_language_is_the_terminals(monkeypatch, variables, language):
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert hardware.preferred_language() == language
+
+
+def test_a_machine_that_can_render_has_no_bad_finding():
+    findings = list(hardware.examine())
+    assert [finding.notice.text("en") for finding in findings if finding.good is False] == []
+    assert all(finding.notice.text("en") and finding.notice.text("fr") for finding in findings)
+    assert {"DoctorPython", "DoctorDisk", "DoctorCodecs", "DoctorModels"} <= {found.notice.key for found in findings}
+
+
+def test_a_changed_model_file_is_found(monkeypatch, tmp_path):
+    for name in models.SHA256:
+        shutil.copy(models.FOLDER / name, tmp_path)
+    content = bytearray((tmp_path / models.SELFIE_SEGMENTATION).read_bytes())
+    content[1000] ^= 1
+    (tmp_path / models.SELFIE_SEGMENTATION).write_bytes(content)
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    (bad,) = (finding for finding in hardware.examine() if finding.good is False)
+    assert all(models.SELFIE_SEGMENTATION in bad.notice.text(language) for language in LANGUAGES)
+    assert bad.notice.text("en") != bad.notice.text("fr")
+
+
+def test_a_machine_without_the_encoder_is_found(monkeypatch):
+    monkeypatch.setattr("pipeline.media.PICTURE_CODEC", "libnothing")
+    (bad,) = (finding for finding in hardware.examine() if finding.good is False)
+    assert "libnothing" in bad.notice.text("en")
+
+
+def test_memory_is_what_a_container_leaves_us(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(hardware, "CONTAINER_LIMIT", limit)
+    whole = hardware.usable_memory()
+    assert whole is not None and whole > 2**28
+    limit.write_text("max\n")
+    assert hardware.usable_memory() == whole
+    limit.write_text(f"{2**28}\n")
+    assert hardware.usable_memory() == 2**28
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for the driver's program is a shell script")
+@pytest.mark.parametrize(
+    "script, name",
+    [
+        ("echo 'NVIDIA H100, 81559 MiB'; echo 'NVIDIA H100, 81559 MiB'", "NVIDIA H100, 81559 MiB"),
+        ("echo 'could not communicate with the driver'; exit 9", None),
+        ("", None),
+    ],
+)
+def test_a_graphics_card_is_found_by_its_drivers_program(monkeypatch, tmp_path, script, name):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert hardware.graphics_card() == name
+
+
+def test_looking_at_everything_imports_no_torch():
+    program = "import sys; from pipeline import hardware; list(hardware.examine()); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True, timeout=120)
