@@ -11,14 +11,15 @@ from math import isnan, nan
 from pathlib import Path
 
 from tests.quality.clips import Voice, known_voices, listen_to_loudness_only, make_take, real_voices
+from tests.quality.measures import jitter
 from tests.quality.portraits import Portrait, portraits
 from tests.quality.report import GATES, LIP_GATES, PICTURE_GATES, Row, lips, lips_by_ear, picture
 from tests.quality.sheets import write_sheet
 from tests.quality.truth import truth_track
 
 SHEETS = Path("outputs/quality")
-LIP_COLUMNS = list(LIP_GATES)
-PICTURE_COLUMNS = [*PICTURE_GATES, "bg noise", "face SSIM", "gaze/min", "gaze ew", "shimmer"]
+LIP_COLUMNS = [*LIP_GATES, "snap mw"]
+PICTURE_COLUMNS = [*PICTURE_GATES, "calm px", "bg noise", "face SSIM", "gaze/min", "gaze ew", "shimmer"]
 EAR_COLUMNS = ["r by ear", "lag ms", "P95 mw", "pauses", "flutter", "paused s"]
 
 
@@ -43,6 +44,8 @@ def measure(
     elif take.is_readable:
         row |= lips_by_ear(take)
     row |= picture(take)
+    if take.is_readable:
+        row["calm px"] = jitter(take.calm_points, size)
     if sheet:
         name = "_".join(filter(None, (portrait.name, voice.name, "text" if with_text else "", control)))
         write_sheet(take, voice.phonemes, SHEETS / f"{name}.png", name)
@@ -64,7 +67,7 @@ def print_table(title: str, rows: dict[str, Row], columns: list[str]) -> None:
             cell = (
                 "–" if isnan(value) else f"{value:.0f}" if abs(value) >= 10 else f"{value:.3f}".rstrip("0").rstrip(".")
             )
-            if column in GATES and not GATES[column].admits(value):
+            if column in GATES and not isnan(value) and not GATES[column].admits(value):
                 cell += "*"
             cells.append(cell)
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)

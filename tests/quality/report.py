@@ -77,6 +77,7 @@ def lips(take: Take, phonemes: Phonemes, jaw: np.ndarray, wide: np.ndarray) -> R
         "vowels %": 100 * reached / num_vowels if num_vowels else nan,
         "P95 mw": opened,
         "pauses": float(aperture[pauses].mean() / opened) if pauses.any() and opened > 0.01 else nan,
+        "snap mw": float(np.percentile(np.abs(np.diff(aperture)), 99)),
     }
 
 
