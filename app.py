@@ -163,7 +163,7 @@ def watched_on_gpu(request: RenderRequest, language: str) -> Generator[Step | Re
     yield from watched(request, language)
 
 
-def make_clip(
+def render(
     portrait: str | None,
     speech: str | None,
     engine: str = "draft",
@@ -304,6 +304,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     gr.Markdown(f"# {TITLE}")
     gr.Markdown(word("PageIntroduction"))
     rows = example_rows()
+    gr.Markdown(word("PageExamples"), visible=bool(rows))
     with gr.Row(elem_classes="examples", visible=bool(rows)):
         chips = [
             gr.Button(word(f"Example{number}"), icon=EXAMPLES / row["portrait"], size="sm", min_width=120)
@@ -390,7 +391,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         api_visibility="private",
     )
     job = checked.success(
-        make_clip,
+        render,
         inputs,
         outputs,
         show_progress="hidden",

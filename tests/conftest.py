@@ -1,13 +1,15 @@
 """Files that many tests start from: a portrait, a voice, a picture without a face; and how sound files are made."""
 
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.server import Server, serve
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHORT_SECONDS = 1.6  # of voice: two words, 40 frames
@@ -79,3 +81,10 @@ def voice_of(tmp_path: Path) -> Callable[[float], Path]:
         return write_wav(tmp_path / f"tone_{seconds:g}s.wav", tone(seconds, rate), rate)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The page, running as its own program."""
+    with serve(tmp_path_factory.mktemp("server")) as running:
+        yield running

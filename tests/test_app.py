@@ -1,0 +1,361 @@
+"""The page as programs meet it: the endpoint /render, the MCP tool, the queue, the GPU route, the texts."""
+
+import asyncio
+import base64
+import importlib.util
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.client import Job
+from gradio_client.exceptions import AppError
+from gradio_client.utils import QueueError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult, Tool
+from PIL import Image
+
+from pipeline import RenderRequest, RenderResult
+from pipeline.texts import LANGUAGES, TEXTS
+from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
+from tests.server import ROOT, Server, wait_until
+
+SHORT_FRAMES = round(SHORT_SECONDS * 25)
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Client:
+    """A program that asks in English."""
+    return Client(server.url, verbose=False, headers={"Accept-Language": "en-CA,en;q=0.9"})
+
+
+@pytest.fixture(scope="module")
+def french_client(server: Server) -> Client:
+    """A program that asks in French."""
+    return Client(server.url, verbose=False, headers={"Accept-Language": "fr-CA,fr;q=0.9,en;q=0.5"})
+
+
+def played(path: str) -> tuple[np.ndarray, int]:
+    """The first frame of a clip and how many there are; its sound must decode too."""
+    with av.open(path) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) > 0
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return frames[0], len(frames)
+
+
+def path_of(video: Any) -> str:
+    """Where gradio_client put a clip."""
+    return video["video"] if isinstance(video, dict) else video
+
+
+# --- the endpoint -----------------------------------------------------------------------------------------------------
+
+
+def test_render_returns_a_playable_clip_and_its_details(client, server, portrait_path, short_voice):
+    video, status, details = client.predict(
+        portrait=handle_file(portrait_path), speech=handle_file(short_voice), seed=12345, api_name="/render"
+    )
+    frame, count = played(path_of(video))
+    assert frame.shape == (512, 512, 3)
+    assert count == SHORT_FRAMES
+    assert status == TEXTS["PageDone"].en
+    assert "Engine: draft" in details
+    assert "Seed: 12345" in details
+    assert "512×512" in details
+    assert server.has_cleared()
+
+
+def test_size_words_and_points_are_honoured(client, short_voice):
+    row = "portraits/drawing_of_a_fox.jpg"
+    points = next(line for line in (EXAMPLES / "examples.csv").read_text("utf-8").splitlines() if line.startswith(row))
+    video, _, details = client.predict(
+        portrait=handle_file(EXAMPLES / row),
+        speech=handle_file(short_voice),
+        size=768,
+        points=points.split('"')[1],
+        text="Hello.",
+        language="en",
+        api_name="/render",
+    )
+    assert played(path_of(video))[0].shape == (768, 768, 3)
+    assert "768×768" in details
+
+
+def test_two_visitors_get_their_own_clips(server, short_voice):
+    names = ("woman_facing_camera", "painting_of_franklin")
+    jobs = [
+        Client(server.url, verbose=False).submit(
+            portrait=handle_file(EXAMPLES / "portraits" / f"{name}.jpg"),
+            speech=handle_file(short_voice),
+            seed=seed,
+            api_name="/render",
+        )
+        for seed, name in enumerate(names)
+    ]
+    frames = []
+    for seed, job in enumerate(jobs):
+        video, _, details = job.result(timeout=120)
+        assert details.endswith(f"Seed: {seed}")
+        frames.append(played(path_of(video))[0].astype(float))
+    alone = frames_of_each_alone(server, names, short_voice)
+    for seed in range(2):
+        own, other = (np.abs(frames[seed] - alone[place]).mean() for place in (seed, 1 - seed))
+        assert own < 1 < other  # of 255: the same seed gives the same clip; the other portrait is far from it
+
+
+def frames_of_each_alone(server: Server, names: tuple[str, ...], voice: Path) -> list[np.ndarray]:
+    """The first frame of each portrait's clip, rendered one after the other."""
+    frames = []
+    for seed, name in enumerate(names):
+        video, *_ = Client(server.url, verbose=False).predict(
+            portrait=handle_file(EXAMPLES / "portraits" / f"{name}.jpg"),
+            speech=handle_file(voice),
+            seed=seed,
+            api_name="/render",
+        )
+        frames.append(played(path_of(video))[0].astype(float))
+    return frames
+
+
+@pytest.fixture(scope="module")
+def refused_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that are no picture, or no voice."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "words.png").write_text("no picture")
+    (folder / "empty.mp3").touch()
+    write_wav(folder / "silence.wav", tone(1.0, peak=0.0), 16_000)
+    Image.new("L", (10_000, 10_000)).save(folder / "hundred_megapixels.png")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "english", "french"),
+    [
+        ({"portrait": None}, "A picture is missing", "Il manque une image"),
+        ({"speech": None}, "A voice is missing", "Il manque une voix"),
+        ({"portrait": "faceless"}, "No face found in landscape.png", "Aucun visage trouvé dans landscape.png"),
+        ({"portrait": "words"}, "words.png is not a picture", "words.png n'est pas une image"),
+        ({"portrait": "hundred_megapixels"}, "10000×10000", "10000×10000"),
+        ({"speech": "silence"}, "silence.wav is silent", "silence.wav est silencieux"),
+        ({"speech": "empty"}, "empty.mp3 is not a sound", "empty.mp3 n'est pas un fichier son"),
+        ({"points": "1,2 3,4"}, "Five points are needed", "Il faut cinq points"),
+        ({"engine": "avatar"}, "'avatar' cannot run here", "« avatar » ne peut pas fonctionner ici"),
+        ({"seed": -1}, "from 0 to 2147483647", "de 0 à 2147483647"),
+        ({"face": 0}, "counted from 1", "à partir de 1"),
+        ({"face": 7}, "Face 7 was asked for", "Le visage 7 a été demandé"),
+        ({"text": "a" * 20_000}, "20000", "20000"),
+    ],
+)
+def test_refusals_are_in_the_callers_language(
+    client, french_client, server, portrait_path, short_voice, faceless_path, refused_inputs, changed, english, french
+):
+    files = {**refused_inputs, "faceless": faceless_path}
+    given = {"portrait": portrait_path, "speech": short_voice, **changed}
+    for name in ("portrait", "speech"):
+        given[name] = given[name] and handle_file(files.get(given[name], given[name]))
+    for caller, fragment, title in (
+        (client, english, TEXTS["PageNotMade"].en),
+        (french_client, french, TEXTS["PageNotMade"].fr),
+    ):
+        with pytest.raises(AppError) as caught:
+            caller.predict(**given, api_name="/render")
+        assert fragment in caught.value.message
+        assert caught.value.title == title
+    assert server.has_cleared()
+
+
+def test_a_data_url_reaches_the_door_unopened(server, short_voice):
+    """A picture inside the JSON body is judged by its bytes like any other; here it is none."""
+    upload = httpx.post(f"{server.url}/gradio_api/upload", files={"files": short_voice.read_bytes()}).json()[0]
+    picture = {"url": "data:image/png;base64," + base64.b64encode(b"no picture").decode(), "meta": FILE}
+    call = httpx.post(
+        f"{server.url}/gradio_api/call/render",
+        json={"data": [picture, {"path": upload, "meta": FILE}, "draft", 512, None, None, "", "", "en"]},
+    )
+    stream = httpx.get(f"{server.url}/gradio_api/call/render/{call.json()['event_id']}", timeout=60).text
+    assert "is not a picture" in stream.encode().decode("unicode_escape")
+
+
+FILE = {"_type": "gradio.FileData"}
+
+
+def test_one_endpoint_is_offered_and_its_extras_are_optional(client):
+    offered = client.view_api(return_format="dict", print_info=False)
+    assert list(offered["named_endpoints"]) == ["/render"]
+    assert not offered["unnamed_endpoints"]
+    parameters = offered["named_endpoints"]["/render"]["parameters"]
+    assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] in (["portrait", "speech"], [])
+
+
+def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
+    job = client.submit(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
+    words = [status for _, status, _ in job]
+    assert any(word.startswith(TEXTS["StageReading"].en) for word in words)
+    assert words[-1] == TEXTS["PageDone"].en
+
+
+# --- the queue --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two minutes: longer than any test waits."""
+    return write_wav(tmp_path_factory.mktemp("long") / "long.wav", tone(120.0), 16_000)
+
+
+def test_the_queue_is_bounded_and_cancelling_empties_it(server, portrait_path, long_voice):
+    from app import QUEUE_LENGTH, RENDERS_AT_ONCE
+
+    callers = [Client(server.url, verbose=False) for _ in range(2)]
+    jobs: list[Job] = []
+
+    def submit() -> None:
+        files = {"portrait": handle_file(portrait_path), "speech": handle_file(long_voice)}
+        jobs.append(callers[len(jobs) % 2].submit(**files, api_name="/render"))
+
+    try:
+        for _ in range(RENDERS_AT_ONCE):
+            submit()
+        assert wait_until(lambda: len(server.work_folders()) == RENDERS_AT_ONCE, 30)
+        for _ in range(QUEUE_LENGTH + 4):
+            submit()
+        refused = wait_until(lambda: sum(job.done() for job in jobs) == 4, 60)
+        assert refused, [job.status().code for job in jobs]
+        assert {type(job.exception()) for job in jobs if job.done()} == {QueueError}
+        assert len(server.work_folders()) == RENDERS_AT_ONCE
+    finally:
+        for job in reversed(jobs):
+            job.cancel()
+    assert server.has_cleared(60)
+
+
+def test_no_call_goes_round_the_queue(server):
+    for path in ("run/render", "api/render"):
+        assert httpx.post(f"{server.url}/gradio_api/{path}", json={"data": []}).status_code in (404, 405)
+
+
+def test_nothing_is_told_about_other_visitors(server):
+    assert httpx.get(f"{server.url}/gradio_api/runs").status_code == 404
+    assert httpx.get(f"{server.url}/monitoring/summary").status_code in (403, 404)
+
+
+# --- MCP --------------------------------------------------------------------------------------------------------------
+
+
+def data_url(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def ask_mcp(
+    server: Server, arguments: dict[str, Any] | None, language: str
+) -> tuple[list[Tool], CallToolResult | None]:
+    """The tools on offer and, with arguments, what the first one answers."""
+
+    async def ask() -> tuple[list[Tool], CallToolResult | None]:
+        async with (
+            httpx.AsyncClient(headers={"Accept-Language": language}, timeout=120) as http,
+            streamable_http_client(f"{server.url}/gradio_api/mcp/", http_client=http) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            return tools, await session.call_tool(tools[0].name, arguments) if arguments else None
+
+    return asyncio.run(ask())
+
+
+def test_mcp_offers_one_described_tool(server):
+    tools, _ = ask_mcp(server, None, "en")
+    assert [tool.name for tool in tools] == ["render"]
+    assert "lip" in (tools[0].description or "")
+    arguments = tools[0].inputSchema["properties"]
+    assert set(arguments) == {"portrait", "speech", "engine", "size", "seed", "face", "points", "text", "language"}
+    assert all(argument.get("description") for argument in arguments.values()), arguments
+    assert set(tools[0].inputSchema.get("required", [])) <= {"portrait", "speech"}
+
+
+def test_mcp_makes_a_clip_from_data_urls(server, portrait_path, short_voice):
+    files = {"portrait": data_url(portrait_path, "image/jpeg"), "speech": data_url(short_voice, "audio/wav")}
+    _, answer = ask_mcp(server, {**files, "seed": 7}, "en")
+    assert answer is not None
+    assert not answer.isError
+    said = " ".join(getattr(part, "text", "") for part in answer.content)
+    assert "Seed: 7" in said
+    address = re.search(r"http://\S+?\.mp4", said)
+    assert address, said
+    assert httpx.get(address.group()).content[4:8] == b"ftyp"
+
+
+def test_mcp_refuses_in_the_callers_language(server, faceless_path, short_voice):
+    files = {"portrait": data_url(faceless_path, "image/png"), "speech": data_url(short_voice, "audio/wav")}
+    _, answer = ask_mcp(server, files, "fr-CA")
+    assert answer is not None
+    assert answer.isError
+    assert "Aucun visage trouvé" in " ".join(getattr(part, "text", "") for part in answer.content)
+
+
+# --- ZeroGPU ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_gpu_route_carries_can_be_pickled(portrait_path, short_voice, tmp_path):
+    """A lease runs in another process."""
+    import app
+
+    request = RenderRequest(portrait=portrait_path, speech=short_voice, output=tmp_path / "clip.mp4")
+    assert pickle.loads(pickle.dumps(request)) == request
+    for carried in app.watched_on_gpu(request, "en"):
+        assert pickle.loads(pickle.dumps(carried)) == carried
+    assert isinstance(carried, RenderResult)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the simulation of ZeroGPU needs torch")
+def test_a_draft_takes_no_lease_and_the_gpu_route_takes_one(portrait_path, short_voice, faceless_path, tmp_path):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulated_zero_gpu", portrait_path, short_voice, faceless_path, tmp_path],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    met = json.loads(done.stdout.splitlines()[-1])
+    assert met["page"] == TEXTS["PageDone"].en
+    assert met["leases_of_a_draft"] == 0
+    assert met["finished"]
+    assert met["steps"] >= SHORT_FRAMES
+    assert met["leases"] == met["released"] == 1
+    assert met["abandoned_is_released"]
+    assert "Aucun visage trouvé" in met["refusal"]
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_text_of_the_page_is_shown_and_exists():
+    written = (ROOT / "app.py").read_text("utf-8")
+    named = set(re.findall(r'"(Page\w+)"', written))
+    derived = {"PageEngineDraft", "PageEngineAvatar", "PageDraftName", "PageAvatarName"}  # built from engines' names
+    assert named | derived == {key for key in TEXTS if key.startswith("Page")}
+
+
+def test_both_languages_of_the_page_hold_the_same_texts():
+    import app
+
+    english, french = (app.word.translations_dict[language] for language in LANGUAGES)
+    assert english.keys() == french.keys()
+    assert all(english.values())
+    assert all(french.values())
