@@ -144,8 +144,12 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
 
 def _peak_mebibytes() -> float:
     """Largest resident memory this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: ru_maxrss would begin with what the process that started us held
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux kibibytes
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, others kibibytes
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
