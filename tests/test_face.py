@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import gradio
-import matplotlib
 import numpy as np
 import pytest
 import skimage
@@ -28,7 +27,7 @@ from pipeline.errors import (
 SKIMAGE = Path(skimage.__file__).parent / "data"
 GRADIO = Path(gradio.__file__).parent / "media_assets" / "images"
 ASTRONAUT = SKIMAGE / "astronaut.png"
-HOPPER = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+HOPPER = Path(__file__).parents[1] / "examples" / "portraits" / "officer_with_glasses.jpg"
 CAT_POINTS = ((171, 115), (318, 136), (203, 270), (288, 274), (246, 294))  # chelsea.png, by eye
 EYES, MOUTH_CORNERS, CHIN = ((33, 133, 159, 145), (362, 263, 386, 374)), (61, 291), 152
 
