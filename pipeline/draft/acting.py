@@ -12,8 +12,6 @@ from pipeline.draft.speech import MouthTrack
 # How far apart the lips of a face that smiles with open lips stay, as shares of that smile closed.
 TALKING_CLOSED = 0.80  # while it speaks: part of the smile stays
 PAUSE_CLOSED = 0.97  # in a pause between words: nearly shut, so that a pause is seen
-JAW_GAIN = 1.05  # over the track's own scale, at full loudness
-QUIET_JAW = 0.80  # share of that at no loudness at all
 SMILE_RELAXED = 0.30  # of a smile's lift given up while speaking, more for rounded lips
 
 
@@ -23,10 +21,9 @@ def act(mouth: MouthTrack, head: HeadTrack, face: FaceGeometry) -> Iterator[Mome
         hold, speak, close, fv = (float(track[i]) for track in (mouth.hold, mouth.speak, mouth.close, mouth.fv))
         wide, pucker, loudness = float(mouth.wide[i]), float(mouth.pucker[i]), float(mouth.loudness[i])
         sealed = max(close, fv)
-        jaw = float(mouth.jaw[i]) * JAW_GAIN * (QUIET_JAW + (1 - QUIET_JAW) * loudness)
         closed = hold * (speak * TALKING_CLOSED + (1 - speak) * PAUSE_CLOSED)
         closed = max(closed, sealed, 0.92 * pucker) if face.is_open else 0.0
-        jaw = max(jaw - (1 - closed) * face.gap / JAW_DROP, 0.0)  # open lips need less jaw
+        jaw = max(float(mouth.jaw[i]) - (1 - closed) * face.gap / JAW_DROP, 0.0)  # open lips need less jaw
         movements = {
             "jaw": jaw,
             "gapclose": closed,
