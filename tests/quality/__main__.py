@@ -1,14 +1,19 @@
 """`python -m tests.quality`: render, measure and print every table, and write a contact sheet of every clip.
 
-python -m tests.quality                  everything, about 20 minutes on 2 cores
+python -m tests.quality                  everything, about 10 minutes on 2 free cores
 python -m tests.quality --only officer   clips whose name contains a word
 python -m tests.quality --size 768       at another size
+python -m tests.quality --record         everything, and the tables into tests/quality/README.md
 """
 
 import argparse
+import os
+import platform
 import time
 from math import isnan, nan
 from pathlib import Path
+
+import cv2
 
 from tests.quality.clips import Voice, known_voices, listen_to_loudness_only, make_take, real_voices
 from tests.quality.measures import jitter
@@ -18,6 +23,8 @@ from tests.quality.sheets import write_sheet
 from tests.quality.truth import truth_track
 
 SHEETS = Path("outputs/quality")
+README = Path(__file__).with_name("README.md")
+MARKS = ("<!-- tables: python -m tests.quality --record -->", "<!-- end of the tables -->")
 LIP_COLUMNS = [*LIP_GATES, "snap mw"]
 PICTURE_COLUMNS = [*PICTURE_GATES, "calm px", "bg noise", "face SSIM", "gaze/min", "gaze ew", "shimmer"]
 EAR_COLUMNS = ["r by ear", "lag ms", "P95 mw", "pauses", "flutter", "paused s"]
@@ -53,13 +60,9 @@ def measure(
     return row
 
 
-def print_table(title: str, rows: dict[str, Row], columns: list[str]) -> None:
+def table_of(title: str, rows: dict[str, Row], columns: list[str]) -> str:
     """A Markdown table; a value outside its gate carries an asterisk."""
-    if not rows:
-        return
-    print(f"\n### {title}\n")
-    print("| clip | " + " | ".join(columns) + " |")
-    print("| --- |" + " ---: |" * len(columns))
+    lines = [f"### {title}", "", "| clip | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for name, row in rows.items():
         cells = []
         for column in columns:
@@ -70,16 +73,34 @@ def print_table(title: str, rows: dict[str, Row], columns: list[str]) -> None:
             if column in GATES and not isnan(value) and not GATES[column].admits(value):
                 cell += "*"
             cells.append(cell)
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def record(tables: list[str], minutes: float) -> None:
+    """Put tables into the README, between its two marks, under the machine they were made on."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    heading = f"{time.strftime('%Y-%m-%d')}, {machine}, OpenCV {cv2.__version__}; {minutes:.0f} minutes in all. "
+    heading += "An asterisk: outside the gate."
+    body = "\n\n".join([MARKS[0], heading, *tables, MARKS[1]])
+    README.write_text(before + body + after, encoding="utf-8")
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="clips whose portrait or voice contains this")
     parser.add_argument("--size", type=int, default=512, help="of the clips, pixels")
+    parser.add_argument("--record", action="store_true", help="put the tables into tests/quality/README.md")
     asked = parser.parse_args()
+    if asked.record and asked.only:
+        parser.error("--record wants every table; leave --only out")
     started = time.perf_counter()
+    tables: list[str] = []
 
     people = portraits()
     photographs = [people["officer_with_glasses"], people["woman_facing_camera"]]
@@ -92,8 +113,10 @@ def main() -> None:
             name = f"{portrait.name} · {voice.name}"
             if asked.only in name:
                 rows[name] = measure(portrait, voice, size=asked.size, **options)  # type: ignore[arg-type]
-        print_table(title, rows, columns)
-        print_table(f"{title}: the picture", rows, PICTURE_COLUMNS)
+        for heading, shown in ((title, columns), (f"{title}: the picture", PICTURE_COLUMNS)):
+            if rows:
+                tables.append(table_of(heading, rows, shown))
+                print("\n" + tables[-1], flush=True)
 
     for collection in ("tuning", "held_out"):
         clips = [(photographs[i % 2], voice) for i, voice in enumerate(known_voices(collection))]
@@ -107,6 +130,8 @@ def main() -> None:
     for control in ("loudness", "still"):
         table(f"control that must fail: {control}", [(photographs[0], first_voice)], LIP_COLUMNS, control=control)
     print(f"\n* outside its gate. {time.perf_counter() - started:.0f} s. Contact sheets: {SHEETS}/")
+    if asked.record:
+        record(tables, (time.perf_counter() - started) / 60)
 
 
 if __name__ == "__main__":
