@@ -14,7 +14,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOADED_BY_NAME = {"hama"}  # may be missing: imported inside a try
+COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging"}  # with gradio[mcp] and pytest, which need them
+OPTIONAL = {"torch"}  # of `make full`; what needs it is skipped without
+TOOLS = {"mypy", "ruff", "pytest-xdist"}  # programs and plugins: started, not imported
 
 
 def requirements(name: str) -> dict[str, Requirement]:
@@ -66,13 +68,23 @@ def test_installed_versions_are_the_tested_ones():
         assert constraints[name].specifier.contains(importlib.metadata.version(name)), name
 
 
+def packages_of(modules: set[str]) -> set[str]:
+    """The packages to install for these modules, the standard library and our own left out."""
+    known = importlib.metadata.packages_distributions()
+    others = modules - set(sys.stdlib_module_names) - {path.stem for path in ROOT.iterdir()}
+    return {canonicalize_name(package) for module in others for package in known.get(module, [module])}
+
+
 def test_the_draft_requirements_are_exactly_what_the_code_imports():
     files = [ROOT / "app.py", *(ROOT / "pipeline").rglob("*.py")]
     files = [path for path in files if "avatar" not in path.relative_to(ROOT).parts]
-    modules = set().union(*map(imported, files)) - set(sys.stdlib_module_names) - {"pipeline"}
-    packages = importlib.metadata.packages_distributions()
-    needed = {canonicalize_name(distribution) for module in modules for distribution in packages.get(module, [module])}
-    assert needed == set(requirements("requirements-draft.txt"))
+    assert packages_of(set().union(*map(imported, files))) == set(requirements("requirements-draft.txt"))
+
+
+def test_the_test_requirements_are_exactly_what_the_tests_add():
+    needed = packages_of(set().union(*map(imported, (ROOT / "tests").rglob("*.py"))))
+    draft, tests = set(requirements("requirements-draft.txt")), set(requirements("requirements-test.txt"))
+    assert needed - draft - COME_ALONG - OPTIONAL == tests - TOOLS
 
 
 def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():
