@@ -48,6 +48,7 @@ BLANK = len(CLASSES)  # column of "no new sound here", after the classes
 CLASS_OF = {sound: viseme for viseme, sounds in CLASS_SOUNDS.items() for sound in sounds.split()}
 DIPHTHONGS = {"ai": ("aa", "ih"), "au": ("aa", "ou"), "ei": ("E", "ih"), "oi": ("oh", "ih"), "ow": ("oh", "ou")}
 FIRST_HALF = 0.6  # of a diphthong's time belongs to the vowel it begins with
+VOWELS = frozenset(("aa", "ah", "E", "ih", "ee", "oh", "ou", "yy"))
 STATES = ("sil", *(viseme for viseme in CLASSES if viseme not in DIPHTHONGS))  # what a mouth can be doing
 SILENT = 0  # column of "sil"
 
@@ -256,21 +257,42 @@ def recognise(states: np.ndarray) -> Generator[float, None, list[Segment]]:
     for row in range(num_rows - 1, -1, -1):
         path[row] = state
         state = int(before[row, state])
-    return _segments(path, [STATES[state] for state in path])
+    return _without_specks(_segments(path, [STATES[state] for state in path]))
+
+
+SPECK_GAP = 0.15  # seconds of pause on both sides that set a sound apart from speech
+
+
+def _without_specks(segments: list[Segment]) -> list[Segment]:
+    """The segments without sounds that stand alone and hold no vowel: breaths, clicks, the room."""
+    runs = [list(run) for _, run in itertools.groupby(segments, lambda segment: segment.viseme == "sil")]
+    kept: list[Segment] = []
+    for number, run in enumerate(runs):
+        around = [
+            other[-1].end - other[0].start for other in (*runs[number - 1 : number], *runs[number + 1 : number + 2])
+        ]
+        speech = run[0].viseme == "sil" or not VOWELS.isdisjoint(segment.viseme for segment in run)
+        if not speech and min(around, default=SPECK_GAP) >= SPECK_GAP:
+            run = [Segment("sil", run[0].start, run[-1].end)]
+        if kept and kept[-1].viseme == run[0].viseme == "sil":
+            run = [Segment("sil", kept.pop().start, run[0].end)]
+        kept += run
+    return kept
 
 
 BEAM = 1_025  # places in the words kept around the best one: 20 s of speech on both sides; odd, as is their number
+PAUSE_IN_WORD = 2.0  # nats a row: a stop's silence belongs to the stop, a pause to the gap between words
 ALIGN_SHARE = 2e-4  # probability a known sound keeps however deaf the ear is to it
 
 
-def align(states: np.ndarray, classes: Sequence[str]) -> Generator[float, None, tuple[list[Segment], float]]:
-    """Find when known sounds are spoken: Viterbi through the sounds in their order, a pause allowed between any two.
+def align(states: np.ndarray, words: Sequence[Sequence[str]]) -> Generator[float, None, tuple[list[Segment], float]]:
+    """Find when known sounds are spoken: Viterbi through the sounds in their order, with pauses between words.
 
     Memory grows with the recording alone: places farther than BEAM/2 from the best one are dropped.
 
     Args:
         states: What `hear` returns.
-        classes: The sounds, of CLASSES, in order; at least one.
+        words: The classes of each word's sounds, in order; at least one sound.
 
     Yields:
         Share done, 0..1.
@@ -280,12 +302,16 @@ def align(states: np.ndarray, classes: Sequence[str]) -> Generator[float, None, 
         for over that of the ear's own first guess, 0..1, wherever either is speech. No segments and 0 when the words
         do not fit into the recording.
     """
-    known = [part for viseme in classes for part in DIPHTHONGS.get(viseme, (viseme,))]
+    spelt = [[part for viseme in word for part in DIPHTHONGS.get(viseme, (viseme,))] for word in words]
+    known = [viseme for word in spelt for viseme in word]
     num_rows, num_places = len(states), 2 * len(known) + 1
     if len(known) > num_rows:  # more sounds than can be said in the time
         return [], 0.0
     columns = np.full(num_places, SILENT)
     columns[1::2] = [STATES.index(viseme) for viseme in known]
+    dear = np.zeros(num_places, np.float32)
+    dear[::2] = PAUSE_IN_WORD
+    dear[np.cumsum([0, *(2 * len(word) for word in spelt)])] = 0
     width = min(num_places, BEAM)
     steps = np.zeros((num_rows, width), np.uint8)  # places advanced: 0, 1, or 2 over a pause that is not made
     lows = np.zeros(num_rows, np.int64)
@@ -309,7 +335,7 @@ def align(states: np.ndarray, classes: Sequence[str]) -> Generator[float, None, 
             score = best
         lows[row] = low
         shares = np.log(np.maximum(states[row].astype(np.float32), ALIGN_SHARE))
-        score += shares[columns[low : low + width]]
+        score += shares[columns[low : low + width]] - dear[low : low + width]
         if row % 1000 == 999:
             yield row / num_rows
     place = low + int(score[-2:].argmax()) + width - 2  # the last sound, or the pause after it

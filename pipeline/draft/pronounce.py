@@ -125,8 +125,8 @@ ENGLISH = _sounds("""
 """)
 
 
-def english_sounds(text: str) -> Generator[None, None, list[str]]:
-    """Pronounce English; yields after every few words.
+def english_sounds(text: str) -> Generator[None, None, list[list[str]]]:
+    """Pronounce English, word by word; yields after every few.
 
     Raises:
         RuntimeError, ImportError, OSError: hama cannot run here.
@@ -135,16 +135,16 @@ def english_sounds(text: str) -> Generator[None, None, list[str]]:
 
     model = G2PModel()
     known = dict(ENGLISH)
-    sounds: list[str] = []
+    words: list[list[str]] = []
     for number, word in enumerate(re.findall(r"[a-z]+(?:'[a-z]+)?", read_out(text, "en"))):
         if word not in known:
             stem, _, ending = word.partition("'")
             known[word] = [item.phoneme for item in model.predict(stem).alignments]
             known[word] += {"s": ["z"], "ll": ["l"], "ve": ["v"], "d": ["d"], "re": ["ɹ"], "m": ["m"]}.get(ending, [])
-        sounds += known[word]
+        words.append(known[word])
         if number % 10 == 9:
             yield
-    return sounds
+    return words
 
 
 # --- French -----------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def french_word(word: str) -> list[str]:
     return heard
 
 
-def sounds_of(text: str, language: str) -> Generator[None, None, list[str]]:
+def sounds_of(text: str, language: str) -> Generator[None, None, list[list[str]]]:
     """Pronounce a text; yields while it works.
 
     Args:
@@ -291,7 +291,7 @@ def sounds_of(text: str, language: str) -> Generator[None, None, list[str]]:
         language: "en" or "fr".
 
     Returns:
-        IPA symbols in the order they are said.
+        The IPA symbols of each word, in the order they are said.
 
     Raises:
         RuntimeError, ImportError, OSError: English, and hama cannot run here.
@@ -302,15 +302,15 @@ def sounds_of(text: str, language: str) -> Generator[None, None, list[str]]:
     return french_sounds(text)
 
 
-def french_sounds(text: str) -> list[str]:
-    """Pronounce French: words by rule, linked where speakers link them."""
-    sounds: list[str] = []
-    words = re.findall(rf"[{V}{C}]+", read_out(text, "fr"))
-    for word, following in itertools.pairwise([*words, ""]):
-        sounds += french_word(word)
-        starts = following[:1] in V and following not in ASPIRATED if following else False
-        if following.startswith("h"):
-            starts = not following.startswith(ASPIRATED)
-        if starts and word in LIAISON:
-            sounds.append(LIAISON[word])
-    return sounds
+def french_sounds(text: str) -> list[list[str]]:
+    """Pronounce French, word by word; a consonant that links two words begins the second."""
+    said: list[list[str]] = []
+    link: list[str] = []
+    for word, following in itertools.pairwise([*re.findall(rf"[{V}{C}]+", read_out(text, "fr")), ""]):
+        said.append(link + french_word(word))
+        mute_h = following.startswith("h")
+        opens = following[:1] in [*V, "h"] and not (
+            following.startswith(ASPIRATED) if mute_h else following in ASPIRATED
+        )
+        link = [LIAISON[word]] if opens and word in LIAISON else []
+    return said

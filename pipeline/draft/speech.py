@@ -278,6 +278,7 @@ def _spoken(segments: Sequence[Segment], num_steps: int) -> np.ndarray:
 
 LEAST_RATE = 2.0  # sounds a second of speech below which the recogniser hears no speech: music, humming, a howl
 LEAST_BELIEF = 0.7  # below, other words are spoken: right ones reached 0.78 under music, wrong ones 0.65 at most
+ENERGY_JAW = 0.65  # of the full opening: without sounds to tell, a mouth that hums rather than shouts
 FAST, TALKING = 0.15, 0.8  # seconds: how far `speak` reaches round speech; pauses `hold` bridges
 
 
@@ -319,7 +320,7 @@ def follow_speech(
     if source == "loudness":
         gate = energy_gate(sound)
         mouth = {name: np.zeros(num_steps, np.float32) for name in (*PLANES, "close", "fv")}
-        mouth["jaw"] = energy_jaw(sound) * gate
+        mouth["jaw"] = ENERGY_JAW * energy_jaw(sound) * _envelope(gate, GATE_GAP)
         mouth["wide"] = np.clip((sound.centroid - 1500) / 1400, -0.5, 0.5) * mouth["jaw"]
     else:
         mouth = articulate(segments, num_steps)
@@ -345,13 +346,13 @@ def follow_speech(
 def _follow_words(states: np.ndarray, text: str, language: str) -> Generator[float, None, tuple[list[Segment], float]]:
     """Segments of the given words and how well they fit, 0 when they cannot be pronounced or placed."""
     try:
-        sounds = yield from _as_share(0.0, 0.5, pronounce.sounds_of(text, language))
+        said = yield from _as_share(0.0, 0.5, pronounce.sounds_of(text, language))
     except (ImportError, OSError, RuntimeError):  # English without hama
         return [], 0.0
-    classes = phonemes.classes_of(sounds)
-    if not classes:
+    words = [phonemes.classes_of(word) for word in said]
+    if not any(words):
         return [], 0.0
-    return (yield from _as_share(0.5, 1.0, phonemes.align(states, classes)))
+    return (yield from _as_share(0.5, 1.0, phonemes.align(states, words)))
 
 
 def _as_share(start: float, stop: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:

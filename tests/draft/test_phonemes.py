@@ -45,8 +45,9 @@ def english_states(english: Voice) -> np.ndarray:
     return states_of(english.waveform)
 
 
-def words_of(voice: Voice) -> list[str]:
-    return phonemes.classes_of(drain(pronounce.sounds_of(voice.facts["text"], voice.facts["language"])))
+def words_of(voice: Voice) -> list[list[str]]:
+    said = drain(pronounce.sounds_of(voice.facts["text"], voice.facts["language"]))
+    return [phonemes.classes_of(word) for word in said]
 
 
 def test_no_sound_belongs_to_two_classes() -> None:
@@ -125,7 +126,10 @@ def test_ear_hears_most_sounds_of_a_voice_it_was_not_trained_on(with_recogniser:
 
 
 def test_segments_cover_the_recording_once(english: Voice, english_states: np.ndarray) -> None:
-    for segments in (drain(phonemes.recognise(english_states)), drain(phonemes.align(english_states, ["aa", "PP"]))[0]):
+    for segments in (
+        drain(phonemes.recognise(english_states)),
+        drain(phonemes.align(english_states, [["aa", "PP"]]))[0],
+    ):
         assert segments[0].start == 0
         assert segments[-1].end == pytest.approx(len(english_states) * POSTERIOR_SECONDS)
         assert all(one.end == other.start for one, other in itertools.pairwise(segments))
@@ -140,12 +144,30 @@ def test_known_sounds_are_found_where_they_are() -> None:
         states[row : row + rows, STATES.index(viseme)] = 0.8
         row += rows
     states[26:28] = 1 / len(STATES)  # between the two like sounds there is something
-    segments, belief = drain(phonemes.align(states, ["PP", "aa", "PP", "PP", "ee", "SS"]))
+    segments, belief = drain(phonemes.align(states, [["PP", "aa", "PP"], ["PP", "ee"], ["SS"]]))
     assert [segment.viseme for segment in segments if segment.viseme != "sil"] == ["PP", "aa", "PP", "PP", "ee", "SS"]
     assert segments[1].start == pytest.approx(0.2 + phonemes.ROW_SHIFT)
     assert segments[-2].start == pytest.approx(1.22 + phonemes.ROW_SHIFT)
     assert segments[-2].end == pytest.approx(1.34 + phonemes.ROW_SHIFT)
     assert belief > 0.7
+
+
+def test_pause_is_placed_between_words() -> None:
+    states = np.full((40, len(STATES)), 0.01, np.float16)
+    states[:10, STATES.index("aa")] = states[30:, STATES.index("ee")] = 0.8
+    states[10:30, 0] = 0.8
+    for words, lips in (([["aa"], ["PP", "ee"]], 0.6), ([["aa", "PP"], ["ee"]], 0.2)):
+        segments, _ = drain(phonemes.align(states, words))
+        closed = next(segment for segment in segments if segment.viseme == "PP")
+        assert (closed.start if lips < 0.5 else closed.end) == pytest.approx(lips, abs=0.04)
+
+
+def test_breath_between_pauses_is_no_speech() -> None:
+    plan = [("sil", 20), ("hh", 10), ("kk", 3), ("sil", 20), ("SS", 5), ("ee", 6), ("sil", 4), ("PP", 4), ("sil", 20)]
+    states = np.full((sum(rows for _, rows in plan), len(STATES)), 0.01, np.float16)
+    states[np.arange(len(states)), np.repeat([STATES.index(v) for v, _ in plan], [rows for _, rows in plan])] = 0.8
+    heard = [segment.viseme for segment in drain(phonemes.recognise(states))]
+    assert heard == ["sil", "SS", "ee", "sil", "PP", "sil"]
 
 
 def test_right_words_are_believed_and_others_are_not(english: Voice, french: Voice, english_states: np.ndarray) -> None:
@@ -156,7 +178,7 @@ def test_right_words_are_believed_and_others_are_not(english: Voice, french: Voi
 
 
 def test_words_too_many_for_the_time_are_not_placed(english_states: np.ndarray) -> None:
-    assert drain(phonemes.align(english_states[:50], ["aa"] * 51)) == ([], 0.0)
+    assert drain(phonemes.align(english_states[:50], [["aa"]] * 51)) == ([], 0.0)
 
 
 def test_ten_minutes_of_words_align_in_little_memory() -> None:
@@ -168,7 +190,9 @@ def test_ten_minutes_of_words_align_in_little_memory() -> None:
     states[np.arange(len(states)), spoken] = 0.6
     assert len(states) * POSTERIOR_SECONDS > 0.75 * TEN_MINUTES
     tracemalloc.start()
-    segments, belief = drain(phonemes.align(states, list(known)))
+    segments, belief = drain(
+        phonemes.align(states, [list(known[first : first + 4]) for first in range(0, len(known), 4)])
+    )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert belief > 0.5

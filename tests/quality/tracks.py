@@ -1,6 +1,6 @@
 """The mouth tracks against known phoneme times, without drawing a picture: python -m tests.quality.tracks.
 
-Prints one row per voice and way of listening; the finished clips are judged by measures.py.
+Prints one row per voice and way of listening: without words, with words, and without words through noise; the finished clips are judged by measures.py.
 """
 
 import sys
@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.draft.speech import FRAME_MIDDLE, MouthTrack, follow_speech
 from pipeline.plan import FPS
+from tests.quality.degrade import DEGRADED
 from tests.quality.truth import Voice, load_voices, true_segments, truth_track
 
 SEALED = 0.7  # close from which lips touch in the drawn mouth
@@ -105,6 +106,10 @@ WAYS: dict[str, Callable[[Voice], MouthTrack]] = {
     ),
 }
 
+for kind, spoil in DEGRADED.items():
+    WAYS[kind] = lambda voice, spoil=spoil: listen(  # type: ignore[misc]
+        follow_speech(spoil(voice.waveform), voice.num_frames)
+    )
+
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["tuning", "held_out"]
-    table(chosen, WAYS)
+    table(sys.argv[1:] or ["tuning", "held_out"], WAYS)
