@@ -314,10 +314,8 @@ def _decode(path: Path) -> Generator[_Sound, None, None]:
     options = {"format_whitelist": ",".join(SOUND_FORMATS.split()), "protocol_whitelist": "file"}
     num_broken, found_any = 0, False
     try:
-        with (
-            path.open("rb") as stream,
-            av.open(stream, "r", options=options, metadata_errors="replace") as container,
-        ):
+        # The protocol is named, so that no name of a file is taken for an address.
+        with av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise SoundMissing(name=name)
             converter, converted_kind = av.AudioResampler("flt"), None

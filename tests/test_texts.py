@@ -70,7 +70,7 @@ def keys_asked_for() -> set[str]:
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 if name in ("say", "Notice", "Step"):
-                    found.add(node.args[0].value)
+                    found.add(str(node.args[0].value))
     return found
 
 
