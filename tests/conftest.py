@@ -41,7 +41,7 @@ def first_sound(path: Path) -> tuple[np.ndarray, int, float]:
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=0))
     samples = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-    return samples, frames[0].sample_rate, float((frames[0].pts or 0) * frames[0].time_base)
+    return samples, frames[0].sample_rate, float(frames[0].time or 0)
 
 
 @pytest.fixture(scope="session")
