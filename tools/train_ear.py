@@ -162,14 +162,14 @@ def main(corpus: Path) -> None:
     """Train both ears, with the recogniser and without, and write their file."""
     taken = [examples(path, number) for path in sorted(corpus.glob("**/*.json")) for number in range(PASSES)]
     states = np.concatenate([states for *_, states in taken])
-    weights = {}
+    weights: dict[str, np.ndarray] = {}
     for kind, column in (("sounds", 0), ("energy", 1)):
         heard = [one[0] if column == 0 else phonemes.ear_input(one[1], None) for one in taken]
         windows = np.concatenate([phonemes.ear_windows(rows, 0, len(rows)) for rows in heard])
         layers = fit(windows.astype(np.float32), states)
         weights |= {f"{kind}_{number}": layer.astype(np.float16) for number, layer in enumerate(layers)}
     path = models.FOLDER / models.EAR
-    np.savez(path, **weights)
+    np.savez(path, allow_pickle=False, **weights)
     print(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 

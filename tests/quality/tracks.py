@@ -1,6 +1,7 @@
 """The mouth tracks against known phoneme times, without drawing a picture: python -m tests.quality.tracks.
 
-Prints one row per voice and way of listening: without words, with words, and without words through noise; the finished clips are judged by measures.py.
+Prints one row per voice and way of listening: without words, with words, and without words through noise, a room, a
+telephone, music. The finished clips are judged by measures.py.
 """
 
 import sys
