@@ -32,7 +32,7 @@ class MouthTrack:
         fv: 0..1, lower lip at the upper teeth.
         tongue: 0..1, tongue seen.
         speak: 0..1, somebody speaks now, within 150 ms.
-        hold: 0..1, the same with pauses under 0.8 s bridged.
+        hold: 0..1, the same with pauses up to 0.8 s bridged.
         loudness: 0..1.
         pitch: Octaves above the speaker's median, smoothed; 0 where unvoiced.
         accent: 0..1, loudness on the rise.
@@ -279,7 +279,8 @@ def _spoken(segments: Sequence[Segment], num_steps: int) -> np.ndarray:
 LEAST_RATE = 2.0  # sounds a second of speech below which the recogniser hears no speech: music, humming, a howl
 LEAST_BELIEF = 0.7  # below, other words are spoken: right ones reached 0.78 under music, wrong ones 0.65 at most
 ENERGY_JAW = 0.65  # of the full opening: without sounds to tell, a mouth that hums rather than shouts
-FAST, TALKING = 0.15, 0.8  # seconds: how far `speak` reaches round speech; pauses `hold` bridges
+FAST, TALKING = 0.15, 1.0  # seconds: how far `speak` reaches round speech; pauses `hold` bridges, which are
+# heard up to 0.1 s longer at either end than they are spoken
 
 
 def follow_speech(

@@ -112,6 +112,15 @@ def test_mouth_rests_in_pauses_full_of_breath_and_noise(english: Voice) -> None:
     assert np.abs(track.wide[inside]).max() < 0.15
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(0.4, True), (0.7, True), (1.5, False)])
+def test_mouth_stays_ready_through_short_pauses_only(english: Voice, seconds: float, holds: bool) -> None:
+    vowel = english.waveform[round(0.45 * SAMPLE_RATE) : round(1.45 * SAMPLE_RATE)]  # a second of speech
+    track = mouth(np.concatenate([vowel, np.zeros(round(seconds * SAMPLE_RATE)), vowel]))
+    middle = round((1 + seconds / 2) * 25)
+    assert (track.hold[middle] > 0.9) == holds
+    assert track.hold[12] > 0.9
+
+
 def test_noise_alone_does_not_flutter_the_lips() -> None:
     track = mouth(np.random.default_rng(4).normal(0, 0.02, 6 * SAMPLE_RATE))
     assert np.abs(np.diff(track.jaw)).mean() < 0.02
