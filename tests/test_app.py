@@ -31,6 +31,7 @@ from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
 from tests.server import ROOT, Server, wait_until
 
 SHORT_FRAMES = round(SHORT_SECONDS * 25)
+MCP_SECONDS = 180  # a short clip on a crowded machine; from a server that has died no answer ever comes
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +273,7 @@ def ask_mcp(
             tools = (await session.list_tools()).tools
             return tools, await session.call_tool(tools[0].name, arguments) if arguments else None
 
-    return asyncio.run(ask())
+    return asyncio.run(asyncio.wait_for(ask(), MCP_SECONDS))
 
 
 def test_mcp_offers_one_described_tool(server):
