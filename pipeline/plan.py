@@ -28,7 +28,8 @@ class ClipPlan:
         fps: Frames a second.
         height: Of a frame, pixels, even.
         width: Of a frame, pixels, even.
-        crop: The part of the picture that fills the frame, of the frame's proportions, inside the picture.
+        crop: The part of the picture that fills the frame, of the frame's proportions, inside the picture, in whole
+            pixels.
     """
 
     num_frames: int
@@ -61,8 +62,8 @@ def plan_clip(*, seconds: float, size: int, picture_size: tuple[int, int], face:
     if seconds <= 0 or size <= 0 or size % 2 or face.height <= 0:
         raise ValueError(f"nothing to plan: seconds={seconds}, size={size}, face={face}")
     height, width = picture_size
-    side = min(face.height / FACE_SHARE, height, width)
-    left = face.left + face.width / 2 - side / 2
-    top = face.top + face.height / 2 - side * FACE_CENTRE
-    crop = Box(min(max(left, 0.0), width - side), min(max(top, 0.0), height - side), side, side)
+    side = min(math.ceil(face.height / FACE_SHARE), height, width)
+    left = round(face.left + face.width / 2 - side / 2)
+    top = round(face.top + face.height / 2 - side * FACE_CENTRE)
+    crop = Box(min(max(left, 0), width - side), min(max(top, 0), height - side), side, side)
     return ClipPlan(math.ceil(seconds * FPS - ROUNDING), FPS, size, size, crop)

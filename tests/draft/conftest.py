@@ -4,14 +4,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pytest
 
 from pipeline import face, media, models
-from pipeline.draft.engine import crop_frame
+from pipeline.draft.engine import crop_frame, crop_skin
 from pipeline.draft.geometry import FaceGeometry, measure_face
-from pipeline.draft.puppet import OVERSAMPLING
 from pipeline.plan import plan_clip
 
 PORTRAITS = Path(__file__).parents[2] / "examples" / "portraits"
@@ -36,8 +34,8 @@ def sit(name: str) -> Sitter:
     portrait = media.load_portrait(PORTRAITS / name)
     found = face.locate(portrait, name=name)
     plan = plan_clip(seconds=1, size=SIZE, picture_size=portrait.shape[:2], face=found.box)
-    picture = crop_frame(portrait, plan.crop, OVERSAMPLING * SIZE)
-    frame = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    picture = crop_skin(portrait, plan.crop, SIZE)
+    frame = crop_frame(portrait, plan.crop, SIZE)
     (seen,) = face.find_faces(frame)
     return Sitter(picture, frame, seen.landmarks, models.person_mask(frame))
 

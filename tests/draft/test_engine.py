@@ -2,9 +2,10 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from pipeline import face, media
-from pipeline.draft.engine import DraftEngine, crop_frame
+from pipeline.draft.engine import DraftEngine, crop_frame, crop_skin
 from pipeline.engine import Scene
 from pipeline.plan import Box, plan_clip
 
@@ -22,6 +23,19 @@ def test_a_crop_keeps_places_when_it_is_resized():
         frame = crop_frame(picture, Box(100, 50, 200, 200), size)
         y, x = (axis.mean() for axis in np.nonzero(frame[..., 0] > 127))
         np.testing.assert_allclose([x / size, y / size], [0.5025, 0.5025], atol=0.01)
+
+
+@pytest.mark.parametrize("side", [60, 100, 150, 390])
+def test_the_skins_pixels_average_to_the_frames(side):
+    """Whether the crop is smaller than the frame, up to twice as large, or larger."""
+    noise = np.random.default_rng(1).integers(0, 256, (400, 400, 3), np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 1.0)
+    crop = Box(5, 5, side, side)
+    skin = crop_skin(picture, crop, 100)
+    assert skin.shape == (200, 200, 3)
+    mean = cv2.resize(skin, (100, 100), interpolation=cv2.INTER_AREA).astype(int)
+    error = np.abs(mean - crop_frame(picture, crop, 100))
+    assert error.mean() < 0.6 and error.max() < 12
 
 
 def test_the_first_frame_shows_the_face_where_the_plan_has_it(portrait_path, short_voice):
