@@ -21,6 +21,7 @@ from pipeline.draft.geometry import (
 AROUND = (0.22, 0.45, 0.25)  # eye widths drawn anew: beside the corners, above the upper lid, below the lower
 LASHES = 0.085  # eye widths above the lid's edge that move with it unstretched
 LASH_TIPS = 0.03  # eye widths below it
+LID_LINE = 0.35  # of the light lost along a lowered lid's edge, lashes or not: painters leave them out
 STRIP = (0.05, 0.34)  # eye widths of skin above the lid that can be drawn out to cover the eye: least and most
 STRIP_TO_BROW = 0.60  # of the way up to the brow that belongs to the lid
 SKIN_RANGE = 0.13  # of full scale: brightness beside the lid's own that ends the strip (a rim of glasses, a brow)
@@ -132,6 +133,8 @@ class Eye:
         flat = flat * self._flat_share * smoothstep(drop / np.maximum(self._lower - self._upper, 0.02), 0.1, 0.6)
         flat = flat * (drop > 0.01)
         cover = cover + flat[..., None] * (self._colour * LID_SHADE - cover)
+        line = LID_LINE * np.exp(-(((self._y - edge) / LASH_TIPS) ** 2)) * np.clip(drop / 0.1, 0, 1)
+        cover = cover * (1 - line[..., None])
         soft = 0.7 / self._width  # of a pixel
         covers = np.clip((edge + np.minimum(LASH_TIPS, drop) - self._y) / (2 * soft) + 0.5, 0, 1)
         covers = np.where(self._y < top, 1, covers)[..., None]

@@ -13,7 +13,8 @@ MAX_DENSITY = 220  # canvas pixels per unit; a larger mouth is not seen any shar
 CAVITY_TOP, CAVITY_BOTTOM = (38, 10, 10), (90, 36, 34)
 TONGUE = (178, 92, 88)
 TOOTH = (232, 222, 206)
-TINTED = 0.60  # of the skin's own tint taken on by the teeth: the same light falls on both, and blood shines through
+TINTED = 0.50  # of the skin's own tint taken on by the teeth: the same light falls on both, and blood shines through
+TINT_RANGE = (0.70, 1.25)  # of grey: a fox's orange is its fur's, not its light's
 SIDE_LIGHT_ROWS, SIDE_LIGHT_BLUR = (-0.28, 0.28), 0.12  # units above and below the lips where the light is read
 SKIN_LIGHT = 165.0
 LIGHT_RANGE = (0.40, 1.10)
@@ -24,10 +25,10 @@ UPPER_EDGE = 0.065  # the front teeth's edge below the resting seam
 UPPER_TOP = -0.12
 SMILE_ARC = 0.42  # how fast the edge rises towards the sides, per unit squared
 TOOTH_WIDTHS = (0.085, 0.072, 0.070, 0.062, 0.058, 0.055)  # from the middle to one side
-LOWER_EDGE = -0.030  # the lower teeth's edge above the lower lip's
+LOWER_EDGE = -0.016  # the lower teeth's edge above the lower lip's
 LOWER_TOOTH_WIDTH = 0.055
 TONGUE_SIZE = (0.30, 0.16)
-TONGUE_REST, TONGUE_RAISE = 0.135, 0.13  # below the lower lip's edge; how far "l" and "th" lift it
+TONGUE_REST, TONGUE_RAISE = 0.105, 0.12  # below the lower lip's edge; how far "l" and "th" lift it
 LIP_SHADOW, LIP_SHADOW_DEPTH = 0.62, 0.085  # light left under the upper lip; units until it is full
 CORNER_SHADOW = 0.45  # of the light lost towards the corners
 
@@ -128,7 +129,7 @@ class MouthInterior:
 
         self._cavity = lit(CAVITY_TOP), lit(CAVITY_BOTTOM)
         self._tongue_colour = lit(TONGUE)
-        tint = skin / max(float(skin.mean()), 1.0)
+        tint = np.clip(skin / max(float(skin.mean()), 1.0), *TINT_RANGE)
         self._tooth = lit(TOOTH) * (1 + TINTED * (tint - 1))
 
     def _light_across(self, frame: np.ndarray) -> np.ndarray:
@@ -184,7 +185,7 @@ class MouthInterior:
         soft = 1.0 / self._density
         alpha = np.clip((v - edge) / (2 * soft) + 0.5, 0, 1) * (1 - smoothstep(np.abs(u), 0.26, 0.38))
         gap = np.clip((np.abs(across) - 0.84) / 0.16, 0, 1)
-        shade = 0.72 * (1 - 0.25 * gap) * (1 - 0.5 * smoothstep(np.abs(u), 0.08, 0.36))
+        shade = 0.74 * (1 - 0.12 * gap) * (1 - 0.5 * smoothstep(np.abs(u), 0.08, 0.36))
         return np.dstack([self._tooth * shade[..., None], 255 * alpha]).astype(np.float32)
 
     def _paint_tongue(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.draft.acting import act
+from pipeline.draft.acting import JAW_SPEED, act, within_reach
 from pipeline.draft.motion import HeadTrack, move_head
 from pipeline.draft.speech import MouthTrack
 
@@ -51,3 +51,20 @@ def test_closed_lips_have_no_gap_to_close(closed):
 def test_lips_that_are_open_already_need_less_jaw(smile, closed):
     opened, shut = (first(sitter.geometry, jaw=0.6).movements["jaw"] for sitter in (smile, closed))
     assert 0 <= opened < shut
+
+
+def test_a_mouth_does_not_pop_open_in_one_frame(closed):
+    mouth = heard(num_frames=12, hold=1.0, speak=1.0)
+    mouth.jaw[6:] = 1.0
+    jaws = [moment.movements["jaw"] for moment in act(mouth, still(12), closed.geometry)]
+    assert np.abs(np.diff(jaws)).max() <= JAW_SPEED + 1e-6
+    assert jaws[5] == 0 and jaws[-1] == 1
+
+
+def test_closures_survive_the_limit_on_speed():
+    opening = np.random.default_rng(0).random(200).astype(np.float32)
+    opening[::17] = 0
+    reached = within_reach(opening, 0.2)
+    assert (reached <= opening + 1e-6).all() and np.abs(reached[::17]).max() < 1e-6
+    assert np.abs(np.diff(reached)).max() <= 0.2 + 1e-5
+    np.testing.assert_allclose(within_reach(reached, 0.2), reached, atol=1e-5)
