@@ -85,7 +85,7 @@ SOUND_CODEC: Final = "aac"
 # Constant quality 18 keeps skin free of blocks; of libx264's presets "veryfast" gave the smallest files of such clips
 # (a still background, a little motion) at 6 ms of processor time a frame of 512x512, conversion to YUV included.
 X264_OPTIONS = {"crf": "18", "preset": "veryfast", "profile": "high"}
-SECONDS_BETWEEN_KEYFRAMES = 4  # a seek lands within this; shorter costs bytes, since each holds the whole background
+SECONDS_BETWEEN_KEYFRAMES = 10  # as x264 has it; each draws the still background anew, which shows as a small step
 BT709 = 1  # code of the colour space, primaries and transfer that players assume for video
 AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)  # Hz
 AAC_OTHER_RATE = 48_000  # Hz, for the rates AAC has no code for
