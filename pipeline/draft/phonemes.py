@@ -190,7 +190,7 @@ def ear_windows(heard: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def hear(bands: np.ndarray, table: np.ndarray | None) -> Generator[float, None, np.ndarray]:
-    """Tell what the mouth is doing in every row, with a small network trained for it by tools/train_ear.py.
+    """Tell what the mouth is doing in every row, with a small network trained for it by tests/quality/ear/train.py.
 
     Args:
         bands: (rows, EAR_BANDS) float32, power.

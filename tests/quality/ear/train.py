@@ -1,10 +1,10 @@
-"""Train the ear of pipeline/draft/phonemes.py and write pipeline/models/ear.npz. Run by hand, on a CPU, in 15 minutes.
+"""Train the ear of pipeline/draft/phonemes.py, kept as pipeline/models/ear.npz. Run by hand, on a CPU, in 15 minutes.
 
-    python -m tools.train_ear CORPUS
+    python -m tests.quality.ear.train CORPUS EAR.npz
 
 CORPUS is a folder of recordings (FLAC, 16 kHz, mono), each with a JSON of its phoneme times, in the form of
 tests/quality/voices, which must not be among them. The ear that ships was trained on 17 minutes: the sentences of
-tools/ear_sentences.txt, each spoken by some of 26 Kokoro-82M voices (English and French; none of those used for
+sentences.txt, each spoken by some of 26 Kokoro-82M voices (English and French; none of those used for
 tests), hibari-tts, flite (awb, kal16) and eSpeak NG (fr-be, fr-ch). Prints the new file's SHA-256 for pipeline/models.
 """
 
@@ -20,10 +20,10 @@ import av
 import numpy as np
 from scipy import signal
 
-from pipeline import models
 from pipeline.draft import phonemes
 from pipeline.draft.phonemes import POSTERIOR_SECONDS, ROW_SHIFT, SAMPLE_RATE, STATES, Segment
 from pipeline.draft.speech import analyse
+from tests.quality.truth import true_segments
 
 HIDDEN = (128, 64)  # widths: 130 000 weights; twice as many gained nothing on the tuning voices
 EPOCHS, BATCH, RATE = 14, 256, 1.2e-3  # Adam, cosine to zero
@@ -94,10 +94,7 @@ def examples(path: Path, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Pass `number` of one recording: its input rows with and without the recogniser, and the state of each row."""
     with av.open(path.with_suffix(".flac")) as container:
         parts = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    spoken = [
-        Segment("sil" if sound == "sil" else phonemes.CLASS_OF[sound], start, end)
-        for sound, start, end in json.loads(path.read_text(encoding="utf-8"))["phonemes"]
-    ]
+    spoken = true_segments(json.loads(path.read_text(encoding="utf-8")))
     rng = np.random.default_rng([number, *path.stem.encode()])
     pauses = [segment for segment in spoken if segment.viseme == "sil"]
     waveform, faster = spoil(np.concatenate(parts).astype(np.float32) / 32768, pauses, number, rng)
@@ -158,7 +155,7 @@ def fit(windows: np.ndarray, states: np.ndarray) -> list[np.ndarray]:
     return layers
 
 
-def main(corpus: Path) -> None:
+def main(corpus: Path, written: Path) -> None:
     """Train both ears, with the recogniser and without, and write their file."""
     taken = [examples(path, number) for path in sorted(corpus.glob("**/*.json")) for number in range(PASSES)]
     states = np.concatenate([states for *_, states in taken])
@@ -168,10 +165,9 @@ def main(corpus: Path) -> None:
         windows = np.concatenate([phonemes.ear_windows(rows, 0, len(rows)) for rows in heard])
         layers = fit(windows.astype(np.float32), states)
         weights |= {f"{kind}_{number}": layer.astype(np.float16) for number, layer in enumerate(layers)}
-    path = models.FOLDER / models.EAR
-    np.savez(path, allow_pickle=False, **weights)
-    print(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    np.savez(written, allow_pickle=False, **weights)
+    print(written, hashlib.sha256(written.read_bytes()).hexdigest())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
