@@ -201,10 +201,13 @@ def analyse(waveform: np.ndarray) -> Generator[float, None, Sound]:
     power = np.zeros((num_steps, filters.shape[1]), np.float32)
     f0 = np.zeros(num_steps, np.float32)
     window = np.hanning(WINDOW_SAMPLES).astype(np.float32)
-    padded = np.pad(waveform, (PITCH_SAMPLES, 2 * PITCH_SAMPLES))
     for first in range(0, num_steps, BLOCK_STEPS):
         steps = np.arange(first, min(first + BLOCK_STEPS, num_steps))
-        centres = PITCH_SAMPLES + steps[:, None] * STEP_SAMPLES
+        start, stop = first * STEP_SAMPLES - PITCH_SAMPLES, steps[-1] * STEP_SAMPLES + PITCH_SAMPLES
+        # silence before and after the recording, a block at a time: a padded copy of it all would be as large as it is
+        outside = max(-start, 0), max(stop - len(waveform), 0)
+        padded = np.pad(waveform[max(start, 0) : stop], outside)
+        centres = PITCH_SAMPLES + (steps - first)[:, None] * STEP_SAMPLES
         frames = padded[centres + np.arange(-WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)]
         power[steps] = np.square(np.abs(np.fft.rfft(frames * window, FFT_SIZE))).astype(np.float32) @ filters
         f0[steps] = _pitch(padded[centres + np.arange(-PITCH_SAMPLES // 2, PITCH_SAMPLES // 2)])
