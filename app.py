@@ -7,6 +7,7 @@ import csv
 import logging
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -132,8 +133,8 @@ def problems(portrait, speech, engine, seed, face, points, request: gr.Request) 
         "" if portrait else say("PagePictureMissing", language),
         "" if speech else say("PageVoiceMissing", language),
         "",
-        "" if seed is None or 0 <= seed <= MAX_SEED else say("PageSeedImpossible", language, largest=MAX_SEED),
-        "" if face is None or face >= 1 else say("PageFaceImpossible", language),
+        "" if is_whole(seed, least=0) else say("PageSeedImpossible", language, largest=MAX_SEED),
+        "" if is_whole(face, least=1) else say("PageFaceImpossible", language),
         "",
     ]
     for place, check, value in ((2, hardware.engine_for, engine), (5, read_points, (points or "").strip())):
@@ -143,6 +144,11 @@ def problems(portrait, speech, engine, seed, face, points, request: gr.Request) 
         except AvatarError as error:
             found[place] = error.text(language)
     return found
+
+
+def is_whole(written: str | None, *, least: int) -> bool:
+    """Whether a field is empty or holds a whole number from `least` to the largest seed there is."""
+    return not written or (bool(re.fullmatch(r"\d{1,10}", written)) and least <= int(written) <= MAX_SEED)
 
 
 def validate(portrait, speech, engine, seed, face, points, request: gr.Request) -> list[dict[str, Any]]:
@@ -168,8 +174,8 @@ def render(
     speech: str | None,
     engine: str = "draft",
     size: int = 512,
-    seed: float | None = None,
-    face: float | None = None,
+    seed: str = "",
+    face: str = "",
     points: str = "",
     text: str = "",
     language: str = "en",
@@ -186,8 +192,8 @@ def render(
         engine: "draft" runs on any computer in about the length of the recording; "avatar" needs a GPU.
         size: Width and height of the clip in pixels: 512 or 768.
         seed: Whole number from 0 to 2147483647 that decides the movements; the same one gives the same clip. Leave
-            out for a random one.
-        face: Which face when the picture shows several; 1 is the largest. Leave out for the largest.
+            empty for a random one.
+        face: Which face when the picture shows several; 1 is the largest. Leave empty for the largest.
         points: For a drawing or an animal, where the face is, as five "x,y" in pixels of the picture separated by
             spaces: left eye, right eye, left mouth corner, right mouth corner, chin. Leave empty to detect the face.
         text: The words spoken, if known; the lips then follow them more exactly.
@@ -209,8 +215,8 @@ def render(
                 output=Path(folder.name) / "portrait-parlant.mp4",
                 engine=engine,
                 size=size,
-                seed=None if seed is None else int(seed),
-                face=None if face is None else int(face),
+                seed=int(seed) if seed else None,
+                face=int(face) if face else None,
                 points=read_points(points) if points else None,
                 text=text or "",
                 language=language,
@@ -241,8 +247,8 @@ def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
     return (
         picture,
         voice,
-        None,
-        None,
+        "",
+        "",
         row["points"],
         row["text"],
         row["language"],
@@ -252,9 +258,14 @@ def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
     )
 
 
-def say_cancelled(request: gr.Request) -> tuple[str, str]:
-    """What stands in the status line after Cancel; no bar."""
-    return say("PageCancelled", language_of(request)), ""
+def say_ended(shown: str, request: gr.Request) -> tuple[Any, Any, Any]:
+    """What stands in the status line after a Cancel ("" came in), a refusal or a full queue; no bar, no Cancel."""
+    language = language_of(request)
+    if not shown:
+        shown = say("PageCancelled", language)
+    elif not shown.startswith("**"):  # not refused by us: it never began
+        shown = say("PageFull", language)
+    return shown, "", gr.Button(interactive=False)
 
 
 def as_it_came(payload: Any) -> str | None:
@@ -279,13 +290,18 @@ THEME = gr.themes.Default(
     block_label_text_color="*neutral_600",
     color_accent="*primary_600",
 )
-UNUSABLE = "() => ({__type__: 'update', interactive: false})"  # a button turned off without asking the server
+# A Cancel is told apart from a refusal in the page itself, once the render has ended and no step can follow.
+CANCEL = "() => {window.cancelled = true}"
+CANCELLED = "shown => {const pressed = window.cancelled; window.cancelled = false; return [pressed ? '' : shown]}"
+UNUSABLE = "() => {window.cancelled = false; return {__type__: 'update', interactive: false}}"
 IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'nearest'})"  # on a phone it is far below
-READ_ALOUD = "() => document.getElementById('status').setAttribute('role', 'status')"  # screen readers follow it
+READ_ALOUD = """() => document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status")"""
 CSS = """
+:is(#status, #clip, #details) [data-testid=status-tracker] {display: none}
 #result {position: sticky; top: 1rem; align-self: flex-start}
 #clip {aspect-ratio: 1}
 #speech {min-height: 0}
+body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's times and buttons, readable */
 #speech .wrap {min-height: 9rem}
 #engine .wrap {flex-direction: column}
 #engine label:has(input[value=avatar]) {color: var(--body-text-color-subdued)}
@@ -338,35 +354,40 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             with gr.Accordion(word("PageAdvancedLabel"), open=False, elem_id="advanced"):
                 size = gr.Radio([("512 × 512", 512), ("768 × 768", 768)], value=512, label=word("PageSizeLabel"))
                 with gr.Row():
-                    seed = gr.Number(
+                    seed = gr.Textbox(
                         label=word("PageSeedLabel"),
                         placeholder=word("PageSeedHint"),
                         info=word("PageSeedInfo"),
-                        value=None,
-                        precision=0,
+                        value="",
+                        max_lines=1,
                     )
-                    face = gr.Number(
+                    face = gr.Textbox(
                         label=word("PageFaceLabel"),
                         placeholder=word("PageFaceHint"),
                         info=word("PageFaceInfo"),
-                        value=None,
-                        precision=0,
+                        value="",
+                        max_lines=1,
                     )
                 points = gr.Textbox(
                     value="",
                     label=word("PagePointsLabel"),
                     info=word("PagePointsInfo"),
+                    elem_id="points",
                     placeholder="120,150 210,150 135,240 195,240 165,300",
                 )
                 text = gr.Textbox(
                     value="",
                     label=word("PageTextLabel"),
                     info=word("PageTextInfo"),
+                    elem_id="text",
                     lines=2,
                     max_length=MAX_TEXT_LENGTH,
                 )
                 language = gr.Radio(
-                    [("English", "en"), ("Français", "fr")], value="en", label=word("PageLanguageLabel")
+                    [("English", "en"), ("Français", "fr")],
+                    value="en",
+                    label=word("PageLanguageLabel"),
+                    elem_id="language",
                 )
             with gr.Row():
                 make = gr.Button(word("PageMake"), variant="primary", elem_id="make", scale=3, min_width=160)
@@ -399,9 +420,17 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         concurrency_limit=RENDERS_AT_ONCE,
     )
     job.success(None, None, cancel, js=UNUSABLE, api_visibility="private")
-    job.failure(None, None, cancel, js=UNUSABLE, api_visibility="private")
+    job.failure(
+        say_ended,
+        status,
+        [status, about, cancel],
+        js=CANCELLED,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
     job.success(None, js=IN_SIGHT, api_visibility="private")
-    cancel.click(say_cancelled, None, [status, about], cancels=job, queue=False, api_visibility="private")
+    cancel.click(None, cancels=job, js=CANCEL, api_visibility="private")
     for chip, row in zip(chips, rows, strict=True):
         shown = chip.click(
             show_example,

@@ -437,6 +437,10 @@ TEXTS: dict[str, Text] = {
     "PageStepMinutes": Text("{stage}: about {left} min left", "{stage} : encore {left} min environ"),
     "PageDone": Text("The clip is ready.", "Le clip est prêt."),
     "PageCancelled": Text("Cancelled. Nothing was kept.", "Annulé. Rien n'a été gardé."),
+    "PageFull": Text(
+        "The clip was not made: too many visitors are waiting. Try again in a few minutes.",
+        "Le clip n'a pas été créé : trop de visiteurs attendent. Réessayez dans quelques minutes.",
+    ),
     "PageExampleShown": Text(
         "An example, finished beforehand. “Make the clip” makes it again.",
         "Un exemple, terminé d'avance. «\u00a0Créer le clip\u00a0» le refait.",

@@ -1,0 +1,248 @@
+"""The page in a real browser: what a visitor does, sees and hears."""
+
+import csv
+import re
+from pathlib import Path
+
+import av
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from pipeline.texts import TEXTS
+from tests.browser.conftest import DESKTOP, PHONE, WAIT_MS
+from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
+from tests.server import wait_until
+
+pytestmark = pytest.mark.browser
+
+STATUS = "#status [role=status]"
+VIDEO = "document.querySelector('#clip video')"
+ROWS = list(csv.DictReader((EXAMPLES / "examples.csv").open(encoding="utf-8", newline="")))
+SIZES = {"desktop": DESKTOP, "phone": PHONE}
+
+
+def give(page: Page, portrait: Path, voice: Path) -> None:
+    """Upload both files and wait until the page has them."""
+    page.locator("#portrait input[type=file]").first.set_input_files(portrait)
+    page.locator("#portrait img[src*='/file=']").wait_for()
+    page.locator("#speech input[type=file]").first.set_input_files(voice)
+    page.locator("#speech").get_by_text(re.compile(r"^\d+:\d\d$")).first.wait_for()
+
+
+def plays(page: Page) -> dict:
+    """Wait until the clip plays, and say how."""
+    page.wait_for_function(f"() => {VIDEO} && {VIDEO}.readyState >= 2 && {VIDEO}.currentTime > 0", timeout=WAIT_MS)
+    return page.evaluate(
+        f"() => {{ const v = {VIDEO}; return {{seconds: v.duration, width: v.videoWidth, paused: v.paused,"
+        " muted: v.muted, volume: v.volume, error: v.error, sound: v.webkitAudioDecodedByteCount} }"
+    )
+
+
+@pytest.fixture(scope="module")
+def long_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute: longer than it takes to press Cancel."""
+    return write_wav(tmp_path_factory.mktemp("long") / "long.wav", tone(60.0), 16_000)
+
+
+@pytest.mark.parametrize(("language", "size"), [("en-CA", "desktop"), ("fr-CA", "phone")])
+def test_a_picture_and_a_voice_become_a_clip_that_plays_with_sound(
+    open_page, server, keep, portrait_path, short_voice, tmp_path, language, size
+):
+    tongue = language[:2]
+    page = open_page(language, size=SIZES[size])
+    give(page, portrait_path, short_voice)
+    keep(page, f"ready_{tongue}_{size}")
+    page.click("#make")
+    page.locator("#details progress").wait_for()
+    keep(page, f"rendering_{tongue}_{size}")
+    clip = plays(page)
+    expect(page.locator(STATUS)).to_have_text(getattr(TEXTS["PageDone"], tongue))
+    assert clip["seconds"] == pytest.approx(SHORT_SECONDS, abs=0.1)
+    assert clip["width"] == 512
+    assert clip["sound"] > 0
+    assert not (clip["muted"] or clip["paused"] or clip["error"])
+    assert clip["volume"] == 1
+    expect(page.locator("#details")).to_contain_text("draft")
+    expect(page.locator("#details")).to_contain_text("512×512")
+    keep(page, f"done_{tongue}_{size}")
+    with page.expect_download() as download:
+        page.locator("#clip a[download]").click()
+    kept = tmp_path / download.value.suggested_filename
+    download.value.save_as(kept)
+    assert kept.suffix == ".mp4"
+    with av.open(str(kept)) as container:
+        assert {stream.type for stream in container.streams} == {"video", "audio"}
+        assert container.streams.video[0].frames == round(SHORT_SECONDS * 25)
+    assert server.has_cleared()
+
+
+@pytest.mark.parametrize(("language", "tongue"), [("en-GB", "en"), ("fr-CA", "fr"), ("fr-FR", "fr"), ("de-DE", "en")])
+def test_the_page_speaks_the_browsers_language(open_page, keep, language, tongue):
+    """A third language gets English."""
+    page = open_page(language)
+    for key in ("PageIntroduction", "PageMake", "PageSynthetic", "PagePictureLabel", "PageVoiceLabel", "PageIdle"):
+        expect(page.get_by_text(getattr(TEXTS[key], tongue), exact=True).first).to_be_visible()
+    assert page.locator("html").get_attribute("lang") == language[:2]
+    page.click("#make")
+    expect(page.locator("#portrait .validation-error")).to_contain_text(getattr(TEXTS["PagePictureMissing"], tongue))
+    expect(page.locator("#speech .validation-error")).to_contain_text(getattr(TEXTS["PageVoiceMissing"], tongue))
+    keep(page, f"missing_{language}_desktop")
+
+
+def test_the_other_engine_is_shown_with_the_reason_it_cannot_run(open_page, portrait_path, short_voice, keep):
+    page = open_page("fr-CA")
+    expect(page.locator("#engine")).to_contain_text(TEXTS["AvatarNotYet"].fr)
+    give(page, portrait_path, short_voice)
+    page.locator("#engine input[value=avatar]").check()
+    page.click("#make")
+    expect(page.locator("#engine .validation-error")).to_contain_text("« avatar » ne peut pas fonctionner ici")
+    keep(page, "avatar_unavailable_fr_desktop")
+
+
+@pytest.mark.parametrize(("language", "size"), [("en-CA", "phone"), ("fr-CA", "desktop")])
+def test_a_picture_without_a_face_is_refused_in_words(
+    open_page, server, keep, faceless_path, short_voice, language, size
+):
+    page = open_page(language, size=SIZES[size])
+    give(page, faceless_path, short_voice)
+    page.click("#make")
+    title = getattr(TEXTS["PageNotMade"], language[:2])
+    expect(page.locator(STATUS)).to_contain_text(title)
+    expect(page.locator(STATUS)).to_contain_text("landscape.png (480×320)")
+    expect(page.locator("#cancel")).to_be_disabled()
+    keep(page, f"refused_{language[:2]}_{size}")
+    assert server.has_cleared()
+
+
+def test_cancel_stops_the_work_and_leaves_nothing(open_page, server, keep, portrait_path, short_voice, long_voice):
+    page = open_page()
+    give(page, portrait_path, long_voice)
+    expect(page.locator("#cancel")).to_be_disabled()
+    page.click("#make")
+    page.locator(STATUS).get_by_text(TEXTS["StageDrawing"].en).wait_for()
+    assert len(server.work_folders()) == 1
+    page.click("#cancel")
+    expect(page.locator(STATUS)).to_have_text(TEXTS["PageCancelled"].en)
+    expect(page.locator("#details progress")).to_have_count(0)
+    expect(page.locator("#cancel")).to_be_disabled()
+    assert server.has_cleared()
+    keep(page, "cancelled_en_desktop")
+    page.reload()
+    give(page, portrait_path, short_voice)
+    page.click("#make")
+    assert plays(page)["seconds"] == pytest.approx(SHORT_SECONDS, abs=0.1)
+
+
+def test_a_second_click_starts_no_second_render(open_page, server, portrait_path, long_voice):
+    page = open_page()
+    give(page, portrait_path, long_voice)
+    page.click("#make")
+    assert wait_until(server.work_folders, 30)
+    page.click("#make")
+    page.wait_for_timeout(1500)  # as long as a render needs to make its folder, several times over
+    assert len(server.work_folders()) == 1
+    page.click("#cancel")
+    assert server.has_cleared()
+
+
+def test_leaving_in_mid_render_frees_the_slot(open_page, server, keep, portrait_path, short_voice, long_voice):
+    """Both places are taken, by a visitor who reloads and one who closes the page; a third then gets one."""
+    reloading, closing, waiting = open_page(), open_page(), open_page("fr-CA")
+    for page in (reloading, closing):
+        give(page, portrait_path, long_voice)
+        page.click("#make")
+    assert wait_until(lambda: len(server.work_folders()) == 2, 60)
+    give(waiting, portrait_path, short_voice)
+    waiting.click("#make")
+    expect(waiting.locator(STATUS)).to_have_text(TEXTS["PageWaiting"].fr)
+    keep(waiting, "waiting_fr_desktop")
+    reloading.reload()
+    closing.close()
+    assert plays(waiting)["seconds"] == pytest.approx(SHORT_SECONDS, abs=0.1)
+    assert server.has_cleared()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["portrait"]).stem)
+def test_an_example_shows_its_clip_at_one_click(open_page, keep, row):
+    tongue, size = ("fr", PHONE) if row["language"] == "fr" else ("en", DESKTOP)
+    page = open_page(f"{tongue}-CA", size=size)
+    page.get_by_role("button", name=row[f"title_{tongue}"]).click()
+    clip = plays(page)
+    with av.open(str(EXAMPLES / row["clip"])) as container:
+        assert clip["seconds"] == pytest.approx(float(container.duration) / av.time_base, abs=0.1)
+    expect(page.locator("#clip")).to_be_in_viewport()
+    expect(page.locator(STATUS)).to_have_text(getattr(TEXTS["PageExampleShown"], tongue))
+    page.locator("#portrait img[src*='/file=']").wait_for()
+    page.locator("#advanced button").first.click()
+    expect(page.locator("#points textarea")).to_have_value(row["points"])
+    expect(page.locator("#text textarea")).to_have_value(row["text"])
+    expect(page.locator(f"#language input[value={row['language']}]")).to_be_checked()
+    keep(page, f"example_{Path(row['portrait']).stem}_{tongue}")
+
+
+def test_an_example_can_be_made_again(open_page):
+    page = open_page()
+    page.get_by_role("button", name=ROWS[-1]["title_en"]).click()
+    plays(page)
+    page.click("#make")
+    expect(page.locator(STATUS)).to_have_text(TEXTS["PageDone"].en, timeout=WAIT_MS)
+    assert plays(page)["seconds"] > 1
+
+
+@pytest.mark.parametrize("language", ["en-CA", "fr-CA"])
+def test_a_phone_needs_no_sideways_scroll(open_page, keep, language):
+    page = open_page(language, size=PHONE)
+    keep(page, f"start_{language[:2]}_phone")
+    page.locator("#advanced button").first.click()
+    expect(page.locator("#points")).to_be_visible()
+    keep(page, f"advanced_{language[:2]}_phone")
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_a_webcam_and_a_microphone_will_do(open_page, keep):
+    """The browser's pretended camera shows no face; that the refusal names a picture shows that it arrived."""
+    page = open_page()
+    page.context.grant_permissions(["camera", "microphone"])
+    page.locator("#portrait").get_by_label("Capture from camera").click()
+    page.locator("#portrait").get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("() => document.querySelector('#portrait video')?.videoWidth > 0")
+    page.locator("#portrait").get_by_label("capture photo").click()
+    page.locator("#portrait img[src*='/file=']").wait_for()
+    page.locator("#speech").get_by_label("Record audio").click()
+    page.locator("#speech .record-button").click()
+    page.wait_for_timeout(1500)  # of recording
+    page.locator("#speech .stop-button").click()
+    page.locator("#speech").get_by_text(re.compile(r"^0:0[1-3]$")).first.wait_for()
+    page.click("#make")
+    expect(page.locator(STATUS)).to_contain_text("No face found")
+    keep(page, "webcam_en_desktop")
+
+
+GRADIOS_OWN = {("aria-prohibited-attr", ".empty")}  # gr.Video labels its empty state so; a page without us has it too
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_accessibility_finding_is_ours(open_page, keep, portrait_path, short_voice, scheme):
+    page = open_page(scheme=scheme)
+    keep(page, f"start_en_desktop_{scheme}")
+    found = serious(page)
+    page.locator("#advanced button").first.click()
+    expect(page.locator("#points")).to_be_visible()
+    give(page, portrait_path, short_voice)
+    page.click("#make")
+    plays(page)
+    keep(page, f"advanced_done_en_desktop_{scheme}")
+    found |= serious(page)
+    assert found <= GRADIOS_OWN
+
+
+def serious(page: Page) -> set[tuple[str, str]]:
+    """Rule and element of every serious or critical finding."""
+    findings = Axe().run(page).response["violations"]
+    return {
+        (finding["id"], " ".join(node["target"]))
+        for finding in findings
+        if finding["impact"] in ("serious", "critical")
+        for node in finding["nodes"]
+    }
