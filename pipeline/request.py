@@ -68,9 +68,7 @@ class RenderRequest:
         if self.engine not in ENGINES:
             raise EngineUnknown(engine=self.engine, known=", ".join(ENGINES))
         if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE or self.size % SIZE_MULTIPLE:
-            raise SizeUnsupported(
-                size=self.size, smallest=SMALLEST_SIZE, largest=LARGEST_SIZE, multiple=SIZE_MULTIPLE
-            )
+            raise SizeUnsupported(size=self.size, smallest=SMALLEST_SIZE, largest=LARGEST_SIZE, multiple=SIZE_MULTIPLE)
         if self.points is not None:
             points = tuple((float(x), float(y)) for x, y in self.points)
             if len(points) != 5 or not all(math.isfinite(value) for point in points for value in point):
