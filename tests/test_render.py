@@ -7,6 +7,7 @@ import av
 import pytest
 
 from pipeline import RenderRequest, render, render_steps
+from pipeline.engine import Step
 from pipeline.errors import PortraitWithoutFace
 
 
@@ -43,7 +44,7 @@ def test_without_an_output_the_clip_gets_a_place_of_its_own(request_of):
 
 
 def test_steps_count_up_to_the_last_frame(request_of):
-    told = []
+    told: list[Step] = []
     result = render(request_of(), on_step=told.append)
     drawing = [step for step in told if step.stage == "StageDrawing"]
     assert [step.done for step in drawing] == list(range(1, result.num_frames + 1))
