@@ -4,9 +4,9 @@
 
 CORPUS is a folder of recordings (FLAC, 16 kHz, mono), each with a JSON of its phoneme times, in the form of
 tests/quality/voices, which must not be among them. The ear that ships was trained on 17 minutes: the sentences of
-sentences.txt, each spoken by some of 26 Kokoro-82M voices (English and French; none of those used for
-tests), hibari-tts, flite (awb, kal16) and eSpeak NG (fr-be, fr-ch). Another run of this file on them came within 0.02 of its
-held-out jaw correlation without words, within 0.04 with them. Prints the new SHA-256 for pipeline/models.
+sentences.txt, each spoken by some of 26 Kokoro-82M voices (English and French; none of those used for tests),
+hibari-tts, flite (awb, kal16) and eSpeak NG (fr-be, fr-ch). Another run of this file on them came within 0.02 of its
+held-out jaw correlation without words, within 0.04 with them. Prints the new file's SHA-256, for pipeline/models.
 """
 
 import hashlib
