@@ -126,24 +126,21 @@ def example_rows() -> list[dict[str, str]]:
 # --- handlers ---------------------------------------------------------------------------------------------------------
 
 
-def problems(portrait, speech, engine, seed, face, points, request: gr.Request) -> list[str]:
+def problems(portrait, speech, seed, face, points, request: gr.Request) -> list[str]:
     """What can be said against each of these inputs before a file is opened; "" where nothing can."""
     language = language_of(request)
     found = [
         "" if portrait else say("PagePictureMissing", language),
         "" if speech else say("PageVoiceMissing", language),
-        "",
         "" if is_whole(seed, least=0) else say("PageSeedImpossible", language, largest=MAX_SEED),
         "" if is_whole(face, least=1) else say("PageFaceImpossible", language),
-        "",
     ]
-    for place, check, value in ((2, hardware.engine_for, engine), (5, read_points, (points or "").strip())):
-        try:
-            if value:
-                check(value)
-        except AvatarError as error:
-            found[place] = error.text(language)
-    return found
+    try:
+        if points:
+            read_points(points)
+        return [*found, ""]
+    except AvatarError as error:
+        return [*found, error.text(language)]
 
 
 def is_whole(written: str | None, *, least: int) -> bool:
@@ -151,9 +148,9 @@ def is_whole(written: str | None, *, least: int) -> bool:
     return not written or (bool(re.fullmatch(r"\d{1,10}", written)) and least <= int(written) <= MAX_SEED)
 
 
-def validate(portrait, speech, engine, seed, face, points, request: gr.Request) -> list[dict[str, Any]]:
+def validate(portrait, speech, seed, face, points, request: gr.Request) -> list[dict[str, Any]]:
     """Each problem, to be shown at its input."""
-    found = problems(portrait, speech, engine, seed, face, points, request)
+    found = problems(portrait, speech, seed, face, points, request)
     return [gr.validate(not problem, problem) for problem in found]
 
 
@@ -191,9 +188,9 @@ def render(
         speech: The voice: a sound file, or a video with sound, of up to ten minutes.
         engine: "draft" runs on any computer in about the length of the recording; "avatar" needs a GPU.
         size: Width and height of the clip in pixels: 512 or 768.
-        seed: Whole number from 0 to 2147483647 that decides the movements; the same one gives the same clip. Leave
+        seed: Whole number, as text, from 0 to 2147483647; the same one gives the same movements. Leave
             empty for a random one.
-        face: Which face when the picture shows several; 1 is the largest. Leave empty for the largest.
+        face: Which face when the picture shows several, as text; 1 is the largest. Leave empty for the largest.
         points: For a drawing or an animal, where the face is, as five "x,y" in pixels of the picture separated by
             spaces: left eye, right eye, left mouth corner, right mouth corner, chin. Leave empty to detect the face.
         text: The words spoken, if known; the lips then follow them more exactly.
@@ -207,8 +204,9 @@ def render(
     folder = tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True)
     try:
         with folder, in_words(tongue):
-            if problem := next(filter(None, problems(portrait, speech, engine, seed, face, points, request)), None):
+            if problem := next(filter(None, problems(portrait, speech, seed, face, points, request)), None):
                 raise refusal(problem, tongue)
+            hardware.engine_for(engine)  # refused here: no lease is taken for an engine that cannot run
             wanted = RenderRequest(
                 portrait=Path(portrait or ""),
                 speech=Path(speech or ""),
@@ -271,7 +269,9 @@ def say_ended(shown: str, request: gr.Request) -> tuple[Any, Any, Any]:
 def as_it_came(payload: Any) -> str | None:
     """The picture's file, unopened: media.py is the door that judges it, in the visitor's words."""
     if payload and payload.url and payload.url.startswith("data:"):  # what programs may send instead of a file
-        return gr.processing_utils.save_base64_to_cache(payload.url, portrait.GRADIO_CACHE)
+        path = gr.processing_utils.save_base64_to_cache(payload.url, portrait.GRADIO_CACHE)
+        portrait.temp_files.add(path)  # so that delete_cache takes it away
+        return path
     return payload.path if payload else None
 
 
@@ -404,7 +404,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     outputs = [clip, status, about]
     checked = make.click(
         say_waiting,
-        [portrait, speech, engine, seed, face, points],
+        [portrait, speech, seed, face, points],
         [status, cancel],
         validator=validate,
         show_progress="hidden",

@@ -213,8 +213,8 @@ def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
 
 @pytest.fixture(scope="module")
 def long_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two minutes: longer than any test waits."""
-    return write_wav(tmp_path_factory.mktemp("long") / "long.wav", tone(120.0), 16_000)
+    """Two minutes, longer than it takes to fill the queue; few bytes, since every caller uploads it."""
+    return write_wav(tmp_path_factory.mktemp("long") / "long.wav", tone(120.0, 4_000), 4_000)
 
 
 def test_the_queue_is_bounded_and_cancelling_empties_it(server, portrait_path, long_voice):
@@ -292,7 +292,7 @@ def test_mcp_offers_one_described_tool(server):
 
 def test_mcp_makes_a_clip_from_data_urls(server, portrait_path, short_voice):
     files = {"portrait": data_url(portrait_path, "image/jpeg"), "speech": data_url(short_voice, "audio/wav")}
-    _, answer = ask_mcp(server, {**files, "seed": 7}, "en")
+    _, answer = ask_mcp(server, {**files, "seed": "7"}, "en")
     assert answer is not None
     assert not answer.isError
     said = " ".join(getattr(part, "text", "") for part in answer.content)
