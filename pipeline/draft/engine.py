@@ -1,6 +1,7 @@
 """The draft engine: any CPU, offline, in less time than the clip lasts. Calls its neighbours in turn."""
 
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -25,22 +26,19 @@ class DraftEngine:
     name = "draft"
 
     def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Take]:
-        """Listen, prepare the face, then draw. See `pipeline.engine.Engine`."""
+        """Prepare the face while listening to the voice, then draw. See `pipeline.engine.Engine`."""
         yield Step("StagePreparing")
-        frame = crop_frame(scene.portrait, plan.crop, plan.height)
-        skin = crop_skin(scene.portrait, plan.crop, plan.height)
-        puppet = Puppet(skin, _landmarks_in_frame(frame, scene.face, plan), models.person_mask(frame))
-
-        yield Step("StageListening")
         listening = follow_speech(scene.speech.waveform, plan.num_frames, text=scene.text, language=scene.language)
-        while True:
-            try:
-                share = next(listening)
-            except StopIteration as heard:
-                mouth = heard.value
-                break
-            yield Step("StageListening", round(100 * share), 100)
-
+        with ThreadPoolExecutor(1, "face") as other_core:
+            preparing = other_core.submit(_make_puppet, scene, plan)
+            while True:
+                try:
+                    share = next(listening)
+                except StopIteration as heard:
+                    mouth = heard.value
+                    break
+                yield Step("StageListening", round(100 * share), 100)
+            puppet = preparing.result()
         head = move_head(mouth, seed=seed)
         frames = (puppet.draw(moment) for moment in act(mouth, head, puppet.face))
         return Take(frames, tuple(_notices(scene, mouth, puppet)))
@@ -80,6 +78,13 @@ def crop_skin(portrait: np.ndarray, crop: Box, size: int) -> np.ndarray:
         lost = frame - cv2.resize(skin, (size, size), interpolation=cv2.INTER_AREA)
         skin += cv2.resize(lost, (large, large), interpolation=cv2.INTER_CUBIC)
     return np.rint(np.clip(skin, 0, 255)).astype(np.uint8)
+
+
+def _make_puppet(scene: Scene, plan: ClipPlan) -> Puppet:
+    """The scene's face, ready to be moved."""
+    frame = crop_frame(scene.portrait, plan.crop, plan.height)
+    skin = crop_skin(scene.portrait, plan.crop, plan.height)
+    return Puppet(skin, _landmarks_in_frame(frame, scene.face, plan), models.person_mask(frame))
 
 
 def _notices(scene: Scene, mouth: MouthTrack, puppet: Puppet) -> Iterator[Notice]:

@@ -96,6 +96,7 @@ class ExpressionFields:
         x = self.origin[0] + self.step * np.arange(columns, dtype=np.float32)
         y = self.origin[1] + self.step * np.arange(rows, dtype=np.float32)
         self._nodes = np.stack(np.meshgrid(x, y), axis=-1)
+        self._numbers = self._grid_index(self._nodes)
         fields = self._solve()
         self._upper, self._lower = (self._continue_sheet(fields, side) for side in (-1, 1))
         self._lips = np.stack(
@@ -114,15 +115,16 @@ class ExpressionFields:
             weights: Amount of each movement that is not at rest, 0..1; wide from -1.
         """
         amount = np.array([weights.get(name, 0.0) for name in MOVEMENTS], np.float32)
+        moving = np.flatnonzero(amount)
         rounds = LATER_ROUNDS if self._started else FIRST_ROUNDS
         self._started = True
         for sheet, fields in enumerate((self._upper, self._lower)):
-            forward = np.tensordot(amount, fields, axes=1)
+            forward = np.tensordot(amount[moving], fields[moving], axes=1)
             inverse = self._inverse[sheet]
             for _ in range(rounds):
-                at = self._grid_index(self._nodes + inverse)
-                moved = cv2.remap(forward, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-                inverse = (1 - DAMPING) * inverse - DAMPING * moved
+                x, y = cv2.split(cv2.scaleAdd(inverse, 1 / self.step, self._numbers))
+                moved = cv2.remap(forward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                inverse = cv2.addWeighted(inverse, 1 - DAMPING, moved, -DAMPING, 0)
             self._inverse[sheet] = inverse
         lips = np.tensordot(amount, self._lips, axes=1)
         return Expression(

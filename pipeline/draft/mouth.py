@@ -11,6 +11,7 @@ MAX_DENSITY = 220  # canvas pixels per unit; a larger mouth is not seen any shar
 
 # RGB in the light of a skin whose mean is SKIN_LIGHT; darker skin means less light on the picture.
 CAVITY_TOP, CAVITY_BOTTOM = (38, 10, 10), (90, 36, 34)
+CAVITY_DEPTH = 0.35  # units below the seam where the cavity is as light as it gets
 TONGUE = (178, 92, 88)
 TOOTH = (232, 222, 206)
 TINTED = 0.50  # of the skin's own tint taken on by the teeth: the same light falls on both, and blood shines through
@@ -80,14 +81,13 @@ class MouthInterior:
             (rows, columns, 3) float32, RGB.
         """
         place = self._face.to_face(at)
-        colour = self._read(self._head[..., :3], place, 0.0)
-        teeth = self._read(self._head[..., 3], place, 0.0)[..., None]
-        cavity_depth = np.clip((place[..., 1:] - 0.0) / 0.35, 0, 1)
+        teeth = self._read(self._head, place, 0.0)
+        cavity_depth = np.clip(place[..., 1:] / CAVITY_DEPTH, 0, 1)
         cavity = self._cavity[0] + cavity_depth * (self._cavity[1] - self._cavity[0])
         for layer, drop in ((self._tongue, jaw_drop - TONGUE_RAISE * tongue), (self._jaw, jaw_drop)):
             painted = self._read(layer, place, drop)
             cavity = cavity + painted[..., 3:] / 255 * (painted[..., :3] - cavity)
-        out = cavity + teeth / 255 * (colour - cavity)
+        out = cavity + teeth[..., 3:] / 255 * (teeth[..., :3] - cavity)
 
         edges = self._face.to_face(upper_lip), self._face.to_face(lower_lip)
         u = place[..., 0]
