@@ -41,7 +41,7 @@ FREE_RING = 0.12  # units around the lips whose landmarks are left to the plate;
 OVERLAP = (0.40, 0.58)  # units past the slit over which a sheet's continuation fades into the true field
 BESIDE = 0.30  # units beside the corners over which it does so
 DAMPING = 0.65  # of the fixed-point inversion; undamped rounds tear at the corners
-FIRST_ROUNDS, LATER_ROUNDS = 8, 4  # of it: on a still face, and from the frame before
+FIRST_ROUNDS, LATER_ROUNDS = 8, 3  # of it: on a still face, and from the frame before
 
 # Sizes of the movements at weight 1, units. Source: measured on two faces and eight voices by eye and by landmarks.
 JAW_DROP = 0.36
