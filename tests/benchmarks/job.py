@@ -71,7 +71,7 @@ def listen(voice: str) -> dict[str, Any]:
     from pipeline import media
     from pipeline.draft.speech import follow_speech
     from pipeline.plan import FPS
-    from tests.quality.clips import finish
+    from tests.generators import finish
 
     speech = media.load_speech(Path(voice))
     seconds = []
@@ -94,7 +94,7 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
     from pipeline.draft import engine, puppet
     from pipeline.engine import Scene
     from pipeline.plan import plan_clip
-    from tests.quality.clips import finish
+    from tests.generators import finish
 
     spent: dict[str, float] = {}
     children: list[float] = []

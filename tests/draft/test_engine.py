@@ -8,6 +8,7 @@ from pipeline import face, media
 from pipeline.draft.engine import DraftEngine, crop_frame, crop_skin
 from pipeline.engine import Scene
 from pipeline.plan import Box, plan_clip
+from tests.generators import finish
 
 
 def test_a_crop_at_its_own_size_is_the_pictures_pixels():
@@ -43,13 +44,7 @@ def test_the_first_frame_shows_the_face_where_the_plan_has_it(portrait_path, sho
     found = face.locate(portrait, name="portrait")
     speech = media.load_speech(short_voice)
     plan = plan_clip(seconds=speech.seconds, size=256, picture_size=portrait.shape[:2], face=found.box)
-    preparing = DraftEngine().perform(Scene(portrait, speech, found), plan, seed=1)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as ready:
-            first = next(ready.value.frames)
-            break
+    first = next(finish(DraftEngine().perform(Scene(portrait, speech, found), plan, seed=1)).frames)
     (seen,) = face.find_faces(first)
     scale = 256 / plan.crop.width
     expected = (found.landmarks[:, :2] - [plan.crop.left, plan.crop.top]) * scale

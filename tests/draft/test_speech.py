@@ -1,7 +1,6 @@
 """The mouth that follows a voice: its promises, and how near it comes to known phoneme times."""
 
 import tracemalloc
-from collections.abc import Generator
 from dataclasses import fields
 from typing import Any
 
@@ -12,18 +11,11 @@ from scipy import signal
 from pipeline.draft import phonemes, speech
 from pipeline.draft.phonemes import SAMPLE_RATE, Segment
 from pipeline.draft.speech import STEP, MouthTrack, follow_speech
+from tests.generators import finish
 from tests.quality import tracks
 from tests.quality.truth import Voice, load_voices
 
 RANGES = {"wide": (-1, 1), "pitch": (-1, 1)}  # of every other track: 0..1
-
-
-def drain(work: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as finished:
-            return finished.value
 
 
 def voice(name: str) -> Voice:
@@ -32,7 +24,7 @@ def voice(name: str) -> Voice:
 
 def mouth(waveform: np.ndarray, **options: Any) -> MouthTrack:
     num_frames = int(np.ceil(len(waveform) / 640))
-    return drain(follow_speech(waveform.astype(np.float32), num_frames, **options))
+    return finish(follow_speech(waveform.astype(np.float32), num_frames, **options))
 
 
 def breath(seconds: float, peak: float) -> np.ndarray:
@@ -171,7 +163,7 @@ def test_hum_moves_the_mouth_by_its_loudness_alone() -> None:
 def test_voice_an_octave_higher_is_heard_an_octave_higher() -> None:
     time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     parts = [sum(np.sin(2 * np.pi * hz * k * time) / k for k in range(1, 12)) for hz in (110, 150, 220)]
-    sound = drain(speech.analyse((0.1 * np.concatenate(parts)).astype(np.float32)))
+    sound = finish(speech.analyse((0.1 * np.concatenate(parts)).astype(np.float32)))
     thirds = [np.median(sound.f0[start + 20 : start + 180]) for start in (0, 200, 400)]
     np.testing.assert_allclose(thirds, [110, 150, 220], rtol=0.02)
 
@@ -197,8 +189,8 @@ def test_neighbours_colour_a_consonant() -> None:
 def test_ten_minutes_are_measured_in_little_memory() -> None:
     waveform = np.random.default_rng(5).normal(0, 0.05, 600 * SAMPLE_RATE).astype(np.float32)
     tracemalloc.start()
-    sound = drain(speech.analyse(waveform))
-    drain(phonemes.hear(sound.bands, None))
+    sound = finish(speech.analyse(waveform))
+    finish(phonemes.hear(sound.bands, None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(sound.level) == pytest.approx(600 / STEP, abs=2)

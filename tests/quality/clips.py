@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import patch
 
 import av
@@ -21,12 +21,12 @@ from pipeline.engine import Scene
 from pipeline.face import Region, landmarks_in, region_around
 from pipeline.plan import ClipPlan, plan_clip
 from pipeline.request import Point
+from tests.generators import finish
 from tests.quality.measures import Phonemes
 
 VOICES = Path(__file__).parent / "voices"
 SEED = 1
 PRESENT = 0.5  # the landmark net's belief below which its points mean nothing
-Result = TypeVar("Result")
 Mouth = Callable[..., Generator[float, None, Any]]
 """Something to listen with: what pipeline.draft.speech.follow_speech is."""
 
@@ -181,15 +181,6 @@ def make_take(
                 writer.add(np.ascontiguousarray(frame))
         decoded = read_frames(path)
     return Take(source, raw, decoded, speech.waveform, plan)
-
-
-def finish(steps: Generator[Any, None, Result]) -> Result:
-    """Run a generator to its end and give what it returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            return finished.value
 
 
 def read_frames(path: Path) -> list[np.ndarray]:

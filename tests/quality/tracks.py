@@ -5,27 +5,19 @@ telephone, music. The finished clips are judged by measures.py.
 """
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pipeline.draft.speech import FRAME_MIDDLE, MouthTrack, follow_speech
 from pipeline.plan import FPS
+from tests.generators import finish
 from tests.quality.degrade import DEGRADED
 from tests.quality.truth import Voice, load_voices, true_segments, truth_track
 
 SEALED = 0.7  # close from which lips touch in the drawn mouth
 NEAR = 0.06  # seconds a closure may be off
-
-
-def listen(work: Generator[float, None, MouthTrack]) -> MouthTrack:
-    """Run a listening generator to its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as finished:
-            return finished.value
 
 
 def score(voice: Voice, track: MouthTrack) -> dict[str, Any]:
@@ -101,14 +93,14 @@ def row(name: str, scores: dict[str, Any]) -> str:
 
 
 WAYS: dict[str, Callable[[Voice], MouthTrack]] = {
-    "free": lambda voice: listen(follow_speech(voice.waveform, voice.num_frames)),
-    "words": lambda voice: listen(
+    "free": lambda voice: finish(follow_speech(voice.waveform, voice.num_frames)),
+    "words": lambda voice: finish(
         follow_speech(voice.waveform, voice.num_frames, text=voice.facts["text"], language=voice.facts["language"])
     ),
 }
 
 for kind, spoil in DEGRADED.items():
-    WAYS[kind] = lambda voice, spoil=spoil: listen(  # type: ignore[misc]
+    WAYS[kind] = lambda voice, spoil=spoil: finish(  # type: ignore[misc]
         follow_speech(spoil(voice.waveform), voice.num_frames)
     )
 

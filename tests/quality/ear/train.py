@@ -13,9 +13,7 @@ import hashlib
 import itertools
 import json
 import sys
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -24,6 +22,7 @@ from scipy import signal
 from pipeline.draft import phonemes
 from pipeline.draft.phonemes import POSTERIOR_SECONDS, ROW_SHIFT, SAMPLE_RATE, STATES, Segment
 from pipeline.draft.speech import analyse
+from tests.generators import finish
 from tests.quality.truth import true_segments
 
 HIDDEN = (128, 64)  # widths: 130 000 weights; twice as many gained nothing on the tuning voices
@@ -31,15 +30,6 @@ EPOCHS, BATCH, RATE = 14, 256, 1.2e-3  # Adam, cosine to zero
 SMOOTHING, DROPOUT, DECAY = 0.05, 0.2, 1e-3
 LEAST_SPREAD = 0.1  # features rarer than this are not blown up: an unusual sound must not shout
 PASSES = 4  # each recording is heard clean, then at another pitch, speed and colour with noise, breath and echo
-
-
-def finish(work: Generator[Any, None, Any]) -> Any:
-    """Run a generator for its result."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value
 
 
 def spoil(
