@@ -47,6 +47,8 @@ def in_french(monkeypatch):
 
 def program(*arguments: object, **options) -> subprocess.Popen:
     """Start `python -m pipeline` as a program of its own."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a job that a shell put in the background; inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), **options.pop("environment", {})}
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, text=True, **options)
