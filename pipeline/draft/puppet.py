@@ -72,6 +72,7 @@ class Puppet:
         self._background = None if self.matte is None else np.rint(self.matte.background).astype(np.uint8)
         at = np.arange(size, dtype=np.float32)
         self._pixels = np.stack(np.meshgrid(at, at), axis=-1)
+        self._at_rest = cv2.split(cv2.transform(self._pixels, SKIN_PIXELS))  # x and y in the skin of each frame pixel
 
     @property
     def can_blink(self) -> bool:
@@ -84,8 +85,13 @@ class Puppet:
         expression = self._fields.move(moment.movements)
         head = self._pose.invert(moment.pose)
         skin = head + self._fields.sample(expression.upper, head)
-        shift = cv2.resize(skin - self._pose.nodes, (self._size, self._size), interpolation=cv2.INTER_LINEAR)
-        drawn = self._read_skin(cv2.add(shift, self._pixels))
+        shift = cv2.split((skin - self._pose.nodes) * np.float32(OVERSAMPLING))
+        size = (self._size, self._size)
+        x, y = (
+            cv2.add(cv2.resize(s, size, interpolation=cv2.INTER_LINEAR), at)
+            for s, at in zip(shift, self._at_rest, strict=True)
+        )
+        drawn = cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if self._background is not None:
             behind = cv2.cvtColor(255 - cv2.extractChannel(drawn, 3), cv2.COLOR_GRAY2RGB)
             drawn = cv2.add(
