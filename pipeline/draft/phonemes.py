@@ -5,10 +5,7 @@ Knows sounds by the classes a mouth can show; what the mouth does with them is l
 
 import io
 import itertools
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +53,6 @@ STATES = ("sil", *(viseme for viseme in CLASSES if viseme not in DIPHTHONGS))  #
 SILENT = 0  # column of "sil"
 
 CHUNK_SECONDS = 12.0  # longest piece given to the recogniser: it drops what lies after 30 s, and slows with length
-LISTENERS = 2  # recognisers at work at once, 5 MB each: as many as the cores of a free Space
 OVERLAP_SECONDS = 0.6  # heard on both sides of a cut and thrown away, so that no sound is met at an edge
 SEEK_SECONDS = 4.0  # a cut is moved back to the quietest moment within this
 
@@ -115,43 +111,25 @@ def posteriors(waveform: np.ndarray) -> Generator[float, None, np.ndarray]:
     Raises:
         RecogniserMissingError: it cannot run here.
     """
+    model, columns = load_recogniser()
     num_rows = rows_of(waveform)
     table = np.zeros((num_rows, len(CLASSES) + 1), np.float16)
     table[:, BLANK] = 1
     overlap = round(OVERLAP_SECONDS / POSTERIOR_SECONDS)
-    spans = [
-        (first, last, max(0, first - overlap), min(num_rows, last + overlap))
-        for first, last in itertools.pairwise(quiet_cuts(waveform))
-    ]
-    # Two pieces at a time, each by a recogniser and on a thread of its own: the recogniser uses one core.
-    recognisers = [load_recogniser() for _ in spans[:LISTENERS]]
-    with ExitStack() as stack:
-        threads = [ThreadPoolExecutor(1, "listener") for _ in recognisers]
-        for thread in threads:
-            stack.callback(thread.shutdown, cancel_futures=True)
-        asked: deque[Future[np.ndarray]] = deque()
-        waiting = iter(enumerate(spans))
-        for first, last, start, _ in spans:
-            for number, (_, _, piece_start, piece_stop) in itertools.islice(waiting, LISTENERS + 1 - len(asked)):
-                piece = waveform[piece_start * POSTERIOR_SAMPLES : piece_stop * POSTERIOR_SAMPLES]
-                turn = number % len(recognisers)
-                asked.append(threads[turn].submit(_ask, recognisers[turn][0], piece))
-            log_probs = asked.popleft().result()
-            shares = np.zeros((len(log_probs), len(CLASSES) + 1), np.float32)
-            np.add.at(shares.T, recognisers[0][1], np.exp(log_probs.T))
-            shares = shares[first - start : last - start]
-            table[first : first + len(shares)] = shares
-            yield last / num_rows
+    for first, last in itertools.pairwise(quiet_cuts(waveform)):
+        start, stop = max(0, first - overlap), min(num_rows, last + overlap)
+        piece = waveform[start * POSTERIOR_SAMPLES : stop * POSTERIOR_SAMPLES]
+        feeds = {"waveform": piece[None], "waveform_lengths": np.array([len(piece)])}
+        try:
+            log_probs = model.session.run(["log_probs", "out_lengths"], feeds)[0][0]
+        except (OSError, RuntimeError) as error:
+            raise RecogniserMissingError(str(error)) from error
+        shares = np.zeros((len(log_probs), len(CLASSES) + 1), np.float32)
+        np.add.at(shares.T, columns, np.exp(log_probs.T))
+        shares = shares[first - start : last - start]
+        table[first : first + len(shares)] = shares
+        yield last / num_rows
     return table
-
-
-def _ask(model: Any, piece: np.ndarray) -> np.ndarray:
-    """(rows, tokens) float32: what the recogniser believes of one piece, as logarithms."""
-    feeds = {"waveform": piece[None], "waveform_lengths": np.array([len(piece)])}
-    try:
-        return model.session.run(["log_probs", "out_lengths"], feeds)[0][0]
-    except (OSError, RuntimeError) as error:
-        raise RecogniserMissingError(str(error)) from error
 
 
 def rows_of(waveform: np.ndarray) -> int:
