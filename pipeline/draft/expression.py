@@ -28,6 +28,7 @@ from pipeline.draft.geometry import (
     RIGHT_IRIS,
     FaceGeometry,
     smoothstep,
+    weighted_sum,
 )
 
 MOVEMENTS = ("jaw", "gapclose", "wide", "pucker", "relax", "uraise", "ldrop", "press", "fv", "brow")
@@ -119,14 +120,14 @@ class ExpressionFields:
         rounds = LATER_ROUNDS if self._started else FIRST_ROUNDS
         self._started = True
         for sheet, fields in enumerate((self._upper, self._lower)):
-            forward = np.tensordot(amount[moving], fields[moving], axes=1)
+            forward = weighted_sum(amount[moving], fields[moving])
             inverse = self._inverse[sheet]
             for _ in range(rounds):
                 x, y = cv2.split(cv2.scaleAdd(inverse, 1 / self.step, self._numbers))
                 moved = cv2.remap(forward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
                 inverse = cv2.addWeighted(inverse, 1 - DAMPING, moved, -DAMPING, 0)
             self._inverse[sheet] = inverse
-        lips = np.tensordot(amount, self._lips, axes=1)
+        lips = weighted_sum(amount, self._lips)
         return Expression(
             upper=self._inverse[0],
             lower=self._inverse[1],
@@ -282,11 +283,14 @@ class ExpressionFields:
             mask = held[movements[0]]
             weight = np.bincount(nodes[mask], minlength=size).astype(np.float64) * HOLD
             weight[fixed] += HOLD
-            factor = splu((bending + diags(weight)).tocsc())
+            # Symmetric and positive definite: ordering for that and no pivoting halve time and memory.
+            matrix = (bending + diags(weight)).tocsc()
+            factor = splu(matrix, "MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
             for movement in movements:
                 for axis in range(2):
                     pull = np.bincount(nodes[mask], targets[movement, mask, axis], minlength=size) * HOLD
                     solved[movement, :, axis] = factor.solve(pull)
+            del factor  # 17 MB, before the next is made
         axes = np.stack([face.u_axis, face.v_axis]).astype(np.float32) * face.unit
         return (solved @ axes).reshape(len(MOVEMENTS), rows, columns, 2).astype(np.float32)
 

@@ -52,7 +52,7 @@ VOWELS = frozenset(("aa", "ah", "E", "ih", "ee", "oh", "ou", "yy"))
 STATES = ("sil", *(viseme for viseme in CLASSES if viseme not in DIPHTHONGS))  # what a mouth can be doing
 SILENT = 0  # column of "sil"
 
-CHUNK_SECONDS = 12.0  # longest piece given to the recogniser: it drops what lies after 30 s, and slows with length
+CHUNK_SECONDS = 10.0  # longest piece given to the recogniser: it drops what lies after 30 s; memory grows with length
 OVERLAP_SECONDS = 0.6  # heard on both sides of a cut and thrown away, so that no sound is met at an edge
 SEEK_SECONDS = 4.0  # a cut is moved back to the quietest moment within this
 
@@ -162,7 +162,7 @@ def num_emitted(table: np.ndarray) -> int:
 
 EAR_BANDS = 20  # mel bands of energy it hears, 80 to 7600 Hz
 EAR_REACH = 8  # rows it hears before and after: 160 ms, the recogniser's lateness and one sound either side
-EAR_BLOCK = 1_000  # rows computed at once: 20 s, so that the window of a long recording is never held
+EAR_BLOCK = 250  # rows computed at once: 5 s, so that the window of a long recording is never held
 REFERENCE_BELOW, BAND_SCALE, BAND_CLIP = 25.0, 15.0, 2.0  # dB: a band's usual depth under the loud parts, its spread
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pipeline.draft.geometry import CHIN, FACE_OVAL, FOREHEAD, FaceGeometry, smoothstep
+from pipeline.draft.geometry import CHIN, FACE_OVAL, FOREHEAD, FaceGeometry, smoothstep, weighted_sum
 
 RELIEF_BLUR = 0.07  # face heights: smooth enough that the 478 depths make one surface
 PIVOT = 0.18  # face heights below the chin: where the neck bends
@@ -93,7 +93,7 @@ class PoseFields:
     def _forward(self, pose: Pose) -> np.ndarray:
         """(rows, columns, 2) pixels of movement at every node."""
         turns = np.sin(np.radians([pose.yaw, pose.pitch, pose.roll]))
-        return np.tensordot(np.array([*turns, pose.shift_x, pose.shift_y], np.float32), self._fields, axes=1)
+        return weighted_sum(np.array([*turns, pose.shift_x, pose.shift_y], np.float32), self._fields)
 
     def _read(self, field: np.ndarray, points: np.ndarray) -> np.ndarray:
         """A field at (rows, columns, 2) pixels."""

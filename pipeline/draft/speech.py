@@ -148,7 +148,7 @@ def at_frames(track: np.ndarray, num_frames: int, *, lead: float = LEAD, event: 
 
 WINDOW_SAMPLES = 400  # 25 ms: two periods of a low voice
 FFT_SIZE = 512
-BLOCK_STEPS = 1_000  # analysed at once: 10 s, so that a long recording never holds its spectrogram
+BLOCK_STEPS = 200  # analysed at once: 2 s, which stays in the cache and keeps a spectrogram of 3 MB
 MEL_LOWEST_HZ, MEL_HIGHEST_HZ = 80, 7600  # of the ear's bands; above, a telephone and many microphones are deaf
 PITCH_SAMPLES = 960  # 60 ms: four periods of a low voice
 LOWEST_HZ, HIGHEST_HZ = 65, 450  # of a speaking voice, a child's included
@@ -213,14 +213,14 @@ def analyse(waveform: np.ndarray) -> Generator[float, None, Sound]:
         f0[steps] = _pitch(padded[centres + np.arange(-PITCH_SAMPLES // 2, PITCH_SAMPLES // 2)])
         yield float(steps[-1]) / num_steps
     mels = power[: num_steps // 2 * 2, 7:].reshape(num_steps // 2, 2, -1).mean(1)
-    power = power[: num_steps - 1]
+    power = power[: num_steps - 1, :7].T.copy()
     return Sound(
-        level=10 * np.log10(power[:, 0] + 1e-7),
-        low=power[:, 1],
-        mid=power[:, 2],
-        high=power[:, 3],
-        total=power[:, 4],
-        centroid=power[:, 6] / np.maximum(power[:, 5], 1e-9),
+        level=10 * np.log10(power[0] + 1e-7),
+        low=power[1],
+        mid=power[2],
+        high=power[3],
+        total=power[4],
+        centroid=power[6] / np.maximum(power[5], 1e-9),
         f0=f0[: num_steps - 1],
         bands=mels,
     )
