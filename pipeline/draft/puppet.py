@@ -91,7 +91,8 @@ class Puppet:
         at_nodes = cv2.copyMakeBorder(shift, 1, 1, 1, 1, cv2.BORDER_REPLICATE) + self._at_rest
         at = cv2.resize(at_nodes, None, fx=MAP_STEP, fy=MAP_STEP, interpolation=cv2.INTER_LINEAR)
         at = at[MAP_STEP:-MAP_STEP, MAP_STEP:-MAP_STEP]
-        drawn = cv2.remap(self._skin, *cv2.split(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = cv2.split(at)
+        drawn = cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if self._background is not None:
             behind = cv2.cvtColor(255 - cv2.extractChannel(drawn, 3), cv2.COLOR_GRAY2RGB)
             drawn = cv2.add(
