@@ -72,9 +72,7 @@ class Puppet:
         self._background = None if self.matte is None else np.rint(self.matte.background).astype(np.uint8)
         at = np.arange(size, dtype=np.float32)
         self._pixels = np.stack(np.meshgrid(at, at), axis=-1)
-        # Where each node of the joined map reads the skin at rest, and one node more all round.
-        beyond = (np.arange(-1, size // MAP_STEP + 1, dtype=np.float32) + np.float32(0.5)) * MAP_STEP - np.float32(0.5)
-        self._at_rest = cv2.transform(np.stack(np.meshgrid(beyond, beyond), axis=-1), SKIN_PIXELS)
+        self._at_rest = cv2.split(cv2.transform(self._pixels, SKIN_PIXELS))  # x and y in the skin of each frame pixel
 
     @property
     def can_blink(self) -> bool:
@@ -87,11 +85,12 @@ class Puppet:
         expression = self._fields.move(moment.movements)
         head = self._pose.invert(moment.pose)
         skin = head + self._fields.sample(expression.upper, head)
-        shift = (skin - self._pose.nodes) * np.float32(OVERSAMPLING)
-        at_nodes = cv2.copyMakeBorder(shift, 1, 1, 1, 1, cv2.BORDER_REPLICATE) + self._at_rest
-        at = cv2.resize(at_nodes, None, fx=MAP_STEP, fy=MAP_STEP, interpolation=cv2.INTER_LINEAR)
-        at = at[MAP_STEP:-MAP_STEP, MAP_STEP:-MAP_STEP]
-        x, y = cv2.split(at)
+        shift = cv2.split((skin - self._pose.nodes) * np.float32(OVERSAMPLING))
+        size = (self._size, self._size)
+        x, y = (
+            cv2.add(cv2.resize(s, size, interpolation=cv2.INTER_LINEAR), at)
+            for s, at in zip(shift, self._at_rest, strict=True)
+        )
         drawn = cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if self._background is not None:
             behind = cv2.cvtColor(255 - cv2.extractChannel(drawn, 3), cv2.COLOR_GRAY2RGB)

@@ -148,7 +148,7 @@ def at_frames(track: np.ndarray, num_frames: int, *, lead: float = LEAD, event: 
 
 WINDOW_SAMPLES = 400  # 25 ms: two periods of a low voice
 FFT_SIZE = 512
-BLOCK_STEPS = 200  # analysed at once: 2 s, which stays in the cache and keeps a spectrogram of 3 MB
+BLOCK_STEPS = 200  # analysed at once: 2 s, so that a long recording never holds its spectrogram
 MEL_LOWEST_HZ, MEL_HIGHEST_HZ = 80, 7600  # of the ear's bands; above, a telephone and many microphones are deaf
 PITCH_SAMPLES = 960  # 60 ms: four periods of a low voice
 LOWEST_HZ, HIGHEST_HZ = 65, 450  # of a speaking voice, a child's included

@@ -6,6 +6,7 @@ telephone, music. The finished clips are judged by measures.py.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,17 +93,17 @@ def row(name: str, scores: dict[str, Any]) -> str:
     return f"{name:34s} {values}  {scores.get('source', '')}"
 
 
+def hear_spoilt(voice: Voice, spoil: Callable[[np.ndarray], np.ndarray]) -> MouthTrack:
+    """The track of a voice heard through a room, a telephone, noise."""
+    return finish(follow_speech(spoil(voice.waveform), voice.num_frames))
+
+
 WAYS: dict[str, Callable[[Voice], MouthTrack]] = {
     "free": lambda voice: finish(follow_speech(voice.waveform, voice.num_frames)),
     "words": lambda voice: finish(
         follow_speech(voice.waveform, voice.num_frames, text=voice.facts["text"], language=voice.facts["language"])
     ),
-}
-
-for kind, spoil in DEGRADED.items():
-    WAYS[kind] = lambda voice, spoil=spoil: finish(  # type: ignore[misc]
-        follow_speech(spoil(voice.waveform), voice.num_frames)
-    )
+} | {kind: partial(hear_spoilt, spoil=spoil) for kind, spoil in DEGRADED.items()}
 
 if __name__ == "__main__":
     table(sys.argv[1:] or ["tuning", "held_out"], WAYS)
