@@ -1,0 +1,1 @@
+"""The GPU engine: HunyuanVideo-Avatar on diffusers."""
