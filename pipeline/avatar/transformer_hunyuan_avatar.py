@@ -23,7 +23,8 @@ from diffusers.models.transformers.transformer_hunyuan_video_framepack import Hu
 from diffusers.utils import BaseOutput, apply_lora_scale
 from torch import nn
 
-FRAMES_PER_LATENT = 4  # video frames in a latent frame, the first excepted; Source: HunyuanVideo's VAE, "884"
+from pipeline.avatar.presets import FRAMES_PER_LATENT
+
 NUM_MOTION_IDS = 4  # of expression and of pose; Source: HunyuanVideo-Avatar, audio_dataset.py
 
 
