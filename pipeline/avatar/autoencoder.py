@@ -1,0 +1,183 @@
+"""The portrait into latents and latents into frames, tile by tile, on diffusers' AutoencoderKLHunyuanVideo unchanged.
+What is between the two, and who reads the frames, is left to others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLHunyuanVideo
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.utils.accelerate_utils import apply_forward_hook
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a clip is cut for the VAE. Neighbouring tiles share side - stride, and are blended there.
+
+    Args:
+        side: Of a square tile, pixels.
+        side_stride: From one tile to the next, pixels.
+        num_frames: Of a tile; every tile but the first is coded with one frame more, which then falls away.
+        num_frames_stride: From one tile to the next, frames.
+        peak_gib: GPU memory that decoding takes at 704×768 in float16: the decoder's weights (0.27) and the largest
+            sum of tensors alive at once, counted at full size without a device. A convolution's workspace and the
+            CUDA context come on top.
+    """
+
+    side: int
+    side_stride: int
+    num_frames: int
+    num_frames_stride: int
+    peak_gib: float
+
+
+# Other tilings blend at other places and normalise over other frames, so only the published one gives its numbers.
+# diffusers' own default is "17-frames". Source of the published one: HunyuanVideo-Avatar, autoencoder_kl_causal_3d.py,
+# with sample_size 256, sample_tsize 64, tile_overlap_factor 0.25.
+PUBLISHED_TILING = Tiling(side=256, side_stride=192, num_frames=64, num_frames_stride=48, peak_gib=9.5)
+TILINGS = {
+    "published": PUBLISHED_TILING,
+    "33-frames": Tiling(side=256, side_stride=192, num_frames=32, num_frames_stride=24, peak_gib=5.0),
+    "17-frames": Tiling(side=256, side_stride=192, num_frames=16, num_frames_stride=12, peak_gib=2.7),
+    "128-pixels": Tiling(side=128, side_stride=96, num_frames=16, num_frames_stride=12, peak_gib=1.0),  # more seams
+}
+
+
+def set_tiling(vae: AutoencoderKLHunyuanVideo, tiling: Tiling | None) -> None:
+    """Make a VAE code in these tiles, in space and time, or with None in one piece.
+
+    diffusers cuts time into its default tiles even where tiling is off; the published code does not, nor does None.
+    """
+    vae.use_framewise_encoding = vae.use_framewise_decoding = tiling is not None
+    if tiling is None:
+        vae.disable_tiling()
+        return
+    vae.enable_tiling(
+        tile_sample_min_height=tiling.side,
+        tile_sample_min_width=tiling.side,
+        tile_sample_min_num_frames=tiling.num_frames,
+        tile_sample_stride_height=tiling.side_stride,
+        tile_sample_stride_width=tiling.side_stride,
+        tile_sample_stride_num_frames=tiling.num_frames_stride,
+    )
+
+
+@torch.no_grad()
+def encode_portrait(
+    vae: AutoencoderKLHunyuanVideo,
+    pixels: torch.Tensor,
+    latent_frames: int,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """The portrait, held for a window, as latents.
+
+    The published code repeats the picture 129 times and encodes that. All its latent frames then have the same mean
+    and variance, those of one encoded frame, so one is encoded here and only the noise is drawn for every frame.
+    The published code draws that noise from the process's global state; here it comes from `generator`.
+
+    Args:
+        vae: In whatever tiling it is set to.
+        pixels: (1, 3, height, width) floats in [-1, 1], on the device the VAE computes on; sides multiples of 8.
+        latent_frames: How many; 33 in the published window.
+        generator: For the noise.
+
+    Returns:
+        image_latents, (1, 16, latent_frames, height / 8, width / 8) in the VAE's dtype, times its scaling factor.
+
+    Raises:
+        ValueError: pixels of another shape or range, or no frames.
+
+    Source: HunyuanVideo-Avatar, hymm_sp/sample_inference_audio.py, predict.
+    """
+    multiple = vae.spatial_compression_ratio
+    if pixels.ndim != 4 or pixels.shape[:2] != (1, 3) or any(side % multiple or not side for side in pixels.shape[2:]):
+        raise ValueError(
+            f"pixels have shape {tuple(pixels.shape)}; needed is (1, 3, height, width), sides multiples of {multiple}"
+        )
+    low, high = pixels.min().item(), pixels.max().item()
+    if not (low >= -1 and high <= 1):  # NaN is in no range
+        raise ValueError(f"pixels range from {low} to {high}; -1 to 1 is needed: portrait_pixels() gives it")
+    if latent_frames < 1:
+        raise ValueError(f"latent_frames must be 1 or more, got {latent_frames}")
+    moments = vae.encode(pixels[:, :, None].to(vae.dtype)).latent_dist.parameters
+    frames = DiagonalGaussianDistribution(moments.expand(-1, -1, latent_frames, -1, -1))
+    return frames.sample(generator) * vae.config.scaling_factor
+
+
+def decode_frames(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int) -> Iterator[torch.Tensor]:
+    """Latents into frames, handed on one by one; the next tile of time is decoded when its first frame is asked for.
+
+    Equal to `vae.decode(latents / scaling_factor)` in the same tiling, without ever holding more than one tile of
+    time and the part of the one before it that is blended in: memory does not grow with the clip. Closing the
+    iterator frees what it holds.
+
+    Args:
+        vae: In whatever tiling it is set to.
+        latents: (1, 16, latent_frames, height / 8, width / 8), as denoised, on the device the VAE computes on. Better
+            all of them than those that num_frames needs: the VAE's norms see the whole tile.
+        num_frames: How many to give, at most 4 (latent_frames - 1) + 1.
+
+    Returns:
+        An iterator of (3, height, width) float32 in [0, 1] on the CPU; frame_to_uint8() makes pictures of them.
+
+    Raises:
+        ValueError: latents of another shape or not finite, or too many frames or none; raised at once.
+
+    Source: HunyuanVideo-Avatar, hymm_sp/diffusion/pipelines/pipeline_hunyuan_video_audio.py; its autoencoder's tiles
+        as diffusers has them, AutoencoderKLHunyuanVideo._temporal_tiled_decode.
+    """
+    channels = vae.config.latent_channels
+    if latents.ndim != 5 or latents.shape[:2] != (1, channels) or not latents.numel():
+        raise ValueError(
+            f"latents have shape {tuple(latents.shape)}; needed is (1, {channels}, latent_frames, height, width)"
+        )
+    most = (latents.shape[2] - 1) * vae.temporal_compression_ratio + 1
+    if not 1 <= num_frames <= most:
+        raise ValueError(f"num_frames must be 1 to {most} for {latents.shape[2]} latent frames, got {num_frames}")
+    if num_wrong := int((~latents.isfinite()).sum()):
+        raise ValueError(f"{num_wrong} of {latents.numel()} latents are NaN or infinite; all must be finite")
+    return _frames(vae, latents, num_frames)
+
+
+def frame_to_uint8(frame: torch.Tensor) -> np.ndarray:
+    """A frame as a picture: value times 255, cut off and not rounded, as published.
+
+    Args:
+        frame: (3, height, width) floats in [0, 1].
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+    """
+    return (frame * 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _frames(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int) -> Iterator[torch.Tensor]:
+    ratio, latent_frames = vae.temporal_compression_ratio, latents.shape[2]
+    size, stride = vae.tile_sample_min_num_frames, vae.tile_sample_stride_num_frames
+    if not (vae.use_framewise_decoding and latent_frames > size // ratio):
+        size = stride = latent_frames * ratio  # one tile
+    tail = None
+    for start in range(0, latent_frames, stride // ratio):
+        tile = _decode_tile(vae, latents[:, :, start : start + size // ratio + 1])
+        if tail is not None:
+            tile = vae.blend_t(tail, tile[:, :, 1:], size - stride)
+        tail = tile[:, :, max(tile.shape[2] - (size - stride), 0) :].clone()
+        frames = (tile[0, :, : stride + (start == 0)] / 2 + 0.5).clamp(0, 1).cpu()
+        del tile  # before the next one is decoded
+        for frame in frames.unbind(1)[:num_frames]:
+            yield frame.to(torch.float32, copy=True)
+        num_frames -= frames.shape[1]
+        if num_frames <= 0:
+            return
+
+
+@apply_forward_hook  # so that an offloaded VAE comes to the GPU, as for its own decode()
+@torch.no_grad()
+def _decode_tile(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor) -> torch.Tensor:
+    """One tile of time, cut into tiles of space where it is larger than those. vae.decode() would cut time again."""
+    latents = (latents / vae.config.scaling_factor).to(vae.dtype)
+    height, width = (side * vae.spatial_compression_ratio for side in latents.shape[3:])
+    if vae.use_tiling and (height > vae.tile_sample_min_height or width > vae.tile_sample_min_width):
+        return vae.tiled_decode(latents).sample
+    return vae.decoder(vae.post_quant_conv(latents))

@@ -1,0 +1,274 @@
+"""The portrait into latents and latents into frames: equal to the whole-clip computation, in bounded memory."""
+
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
+from diffusers import AutoencoderKLHunyuanVideo
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pipeline.avatar.autoencoder import (
+    PUBLISHED_TILING,
+    TILINGS,
+    Tiling,
+    decode_frames,
+    encode_portrait,
+    frame_to_uint8,
+    set_tiling,
+)
+from tests.avatar.checks import vae as checks
+
+GOLDENS = Path(__file__).parent / "goldens"
+TINY_TILING = Tiling(side=32, side_stride=24, num_frames=16, num_frames_stride=12, peak_gib=0.0)
+
+
+@pytest.fixture(scope="module")
+def vae() -> AutoencoderKLHunyuanVideo:
+    return checks.tiny_vae(GOLDENS)[0]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors made inside it that are still alive, and the most there were at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if (key := storage._cdata) not in self.known | given:
+                self.known.add(key)
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self._forget, key, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _forget(self, key: int, num_bytes: int) -> None:
+        self.known.discard(key)
+        self.live -= num_bytes
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def latents_of(num: int, *, height: int = 2, width: int = 3, seed: int = 0) -> torch.Tensor:
+    """(1, 4, num, height, width) float32."""
+    return torch.randn(1, 4, num, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_published_numbers_are_met() -> None:
+    differences = list(checks.differences(GOLDENS))
+    assert len(differences) == 12
+    assert [difference for difference in differences if not difference.found <= difference.tolerance] == []
+
+
+@pytest.mark.parametrize("tiling", [None, TINY_TILING, PUBLISHED_TILING])
+@pytest.mark.parametrize("num_frames", [33, 129])
+def test_one_encoded_frame_is_every_frame_of_a_still_clip(
+    vae: AutoencoderKLHunyuanVideo, tiling: Tiling | None, num_frames: int
+) -> None:
+    set_tiling(vae, tiling)
+    pixels = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent_frames = (num_frames + 3) // 4
+    with torch.no_grad():
+        still = vae.encode(pixels[:, :, None].repeat(1, 1, num_frames, 1, 1)).latent_dist
+        one = vae.encode(pixels[:, :, None]).latent_dist
+    assert (still.mean - one.mean).abs().max() < 2e-5
+    assert (still.logvar - one.logvar).abs().max() < 2e-5
+    found = encode_portrait(vae, pixels, latent_frames, torch.Generator().manual_seed(5))
+    published = still.sample(torch.Generator().manual_seed(5)) * vae.config.scaling_factor
+    assert found.shape == (1, 4, latent_frames, 5, 6)
+    assert (found - published).abs().max() < 2e-5
+
+
+def test_every_frame_of_the_portrait_has_its_own_noise_and_the_generator_decides_it(
+    vae: AutoencoderKLHunyuanVideo,
+) -> None:
+    pixels = torch.zeros(1, 3, 16, 24)
+    first, again = (encode_portrait(vae, pixels, 3, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first[:, :, 0], first[:, :, 1])
+    assert not torch.equal(first, encode_portrait(vae, pixels, 3, torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        None,
+        TINY_TILING,
+        replace(TINY_TILING, side=16, side_stride=8),
+        replace(TINY_TILING, num_frames_stride=4),  # more than two tiles over one frame
+        replace(TINY_TILING, num_frames_stride=16),  # nothing to blend
+    ],
+)
+@pytest.mark.parametrize("latent_frames", [1, 4, 5, 7, 10, 11])
+def test_frames_are_those_of_a_whole_decode_bit_for_bit(
+    vae: AutoencoderKLHunyuanVideo, tiling: Tiling | None, latent_frames: int
+) -> None:
+    set_tiling(vae, tiling)
+    latents = latents_of(latent_frames)
+    num_frames = 4 * (latent_frames - 1) + 1
+    with torch.no_grad():
+        whole = (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)[0]
+    for count in {num_frames, max(num_frames - 3, 1), 1}:
+        frames = list(decode_frames(vae, latents, count))
+        assert len(frames) == count
+        assert torch.equal(torch.stack(frames, dim=1), whole[:, :count])
+        assert all(frame.dtype == torch.float32 and not frame.requires_grad for frame in frames)
+
+
+def test_memory_does_not_grow_with_the_clip(vae: AutoencoderKLHunyuanVideo) -> None:
+    set_tiling(vae, TINY_TILING)
+    peaks = []
+    for latent_frames in (40, 160):
+        latents = latents_of(latent_frames)
+        with LiveBytes() as bytes_:
+            for frame in decode_frames(vae, latents, 4 * latent_frames - 3):
+                del frame
+        peaks.append(bytes_.peak)
+    assert peaks[0] == peaks[1]
+    with torch.no_grad(), LiveBytes() as bytes_:
+        vae.decode(latents)
+    assert bytes_.peak > 3 * peaks[0]  # what the count sees where all frames are kept
+
+
+def test_a_tile_is_decoded_when_its_first_frame_is_asked_for_and_freed_on_closing(
+    vae: AutoencoderKLHunyuanVideo,
+) -> None:
+    set_tiling(vae, TINY_TILING)
+    tiles = []
+    handle = vae.decoder.register_forward_hook(lambda *_: tiles.append(1))
+    latents = latents_of(10)
+    with LiveBytes() as bytes_:
+        frames = decode_frames(vae, latents, 37)
+        assert len(tiles) == 0
+        given = [next(frames) for _ in range(13)]
+        assert len(tiles) == 1
+        next(frames)
+        assert len(tiles) == 2
+        assert bytes_.live > 13 * given[0].nbytes
+        frames.close()  # type: ignore[attr-defined]
+        assert bytes_.live == 13 * given[0].nbytes
+    handle.remove()
+
+
+def test_fewer_frames_than_the_latents_hold_decode_fewer_tiles(vae: AutoencoderKLHunyuanVideo) -> None:
+    set_tiling(vae, TINY_TILING)
+    tiles = []
+    handle = vae.decoder.register_forward_hook(lambda *_: tiles.append(1))
+    assert len(list(decode_frames(vae, latents_of(33), 13))) == 13
+    handle.remove()
+    assert len(tiles) == 1
+
+
+def test_an_offloaded_autoencoder_is_brought_in_before_a_tile() -> None:
+    class Bring(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return args, kwargs
+
+    vae, hook = checks.tiny_vae(GOLDENS)[0], Bring()
+    add_hook_to_module(vae, hook)
+    list(decode_frames(vae, latents_of(3), 9))
+    assert hook.calls == 1
+
+
+def test_a_half_precision_autoencoder_gives_float32_frames(vae: AutoencoderKLHunyuanVideo) -> None:
+    half = AutoencoderKLHunyuanVideo.from_config(vae.config).to(torch.bfloat16)
+    assert encode_portrait(half, torch.zeros(1, 3, 16, 16), 2).dtype == torch.bfloat16
+    (frame,) = decode_frames(half, latents_of(1), 1)
+    assert frame.dtype == torch.float32
+
+
+def test_bytes_are_cut_off_and_not_rounded() -> None:
+    frame = torch.tensor([0.0, 0.999 / 255, 1.999 / 255, 0.9999, 1.0, 128 / 255]).repeat(3, 1)[:, None]
+    frame[2] = 1
+    picture = frame_to_uint8(frame)
+    assert picture.shape == (1, 6, 3)
+    assert picture.dtype == np.uint8
+    assert picture[0, :, 0].tolist() == [0, 0, 1, 254, 255, 128]
+    assert picture[0, :, 2].tolist() == [255] * 6
+
+
+@pytest.fixture(scope="module")
+def full_size() -> AutoencoderKLHunyuanVideo:
+    """The published size, without its numbers."""
+    with torch.device("meta"):
+        return AutoencoderKLHunyuanVideo().half()
+
+
+@pytest.mark.parametrize("name", TILINGS)
+def test_a_tiling_takes_the_memory_it_states(full_size: AutoencoderKLHunyuanVideo, name: str) -> None:
+    tiling = TILINGS[name]
+    set_tiling(full_size, tiling)
+    with torch.device("meta"), torch.no_grad():
+        latents = torch.empty(1, 16, tiling.num_frames // 4 + 1, 704 // 8, 768 // 8, dtype=torch.float16)
+        weights = sum(parameter.nbytes for parameter in full_size.decoder.parameters())
+        with LiveBytes() as bytes_:
+            full_size.tiled_decode(latents)
+    assert (bytes_.peak + weights) / 2**30 == pytest.approx(tiling.peak_gib, abs=0.05)
+
+
+def test_the_published_tiling_is_256_pixels_and_64_frames() -> None:
+    vae = AutoencoderKLHunyuanVideo.from_config(checks.tiny_vae(GOLDENS)[0].config)
+    set_tiling(vae, PUBLISHED_TILING)
+    assert vae.use_tiling and vae.use_framewise_decoding and vae.use_framewise_encoding
+    assert (vae.tile_sample_min_height, vae.tile_sample_min_width, vae.tile_sample_min_num_frames) == (256, 256, 64)
+    strides = vae.tile_sample_stride_height, vae.tile_sample_stride_width, vae.tile_sample_stride_num_frames
+    assert strides == (192, 192, 48)
+
+
+def _with(latents: torch.Tensor, value: float) -> torch.Tensor:
+    latents[0, 1, 2, 0, 0] = value
+    return latents
+
+
+@pytest.mark.parametrize(
+    ("latents", "num_frames", "found"),
+    [
+        (_with(latents_of(3), float("nan")), 9, "1 of 72 latents are NaN or infinite"),
+        (_with(latents_of(3), float("inf")), 9, "1 of 72 latents are NaN or infinite"),
+        (torch.zeros(1, 16, 3, 2, 3), 9, r"\(1, 16, 3, 2, 3\); needed is \(1, 4,"),
+        (torch.zeros(2, 4, 3, 2, 3), 9, r"\(2, 4, 3, 2, 3\)"),
+        (torch.zeros(4, 3, 2, 3), 9, r"\(4, 3, 2, 3\)"),
+        (torch.zeros(1, 4, 0, 2, 3), 9, r"\(1, 4, 0, 2, 3\)"),
+        (latents_of(3), 10, "1 to 9 for 3 latent frames, got 10"),
+        (latents_of(3), 0, "1 to 9 for 3 latent frames, got 0"),
+    ],
+)
+def test_latents_that_cannot_be_decoded_are_refused_before_the_first_frame(
+    vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int, found: str
+) -> None:
+    with pytest.raises(ValueError, match=found):
+        decode_frames(vae, latents, num_frames)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "latent_frames", "found"),
+    [
+        (torch.zeros(3, 16, 16), 3, r"\(3, 16, 16\)"),
+        (torch.zeros(1, 4, 16, 16), 3, r"\(1, 4, 16, 16\)"),
+        (torch.zeros(1, 3, 16, 20), 3, r"\(1, 3, 16, 20\).*multiples of 8"),
+        (torch.zeros(1, 3, 0, 16), 3, r"\(1, 3, 0, 16\)"),
+        (torch.full((1, 3, 16, 16), 255.0), 3, "255.0"),
+        (torch.full((1, 3, 16, 16), float("nan")), 3, "nan"),
+        (torch.zeros(1, 3, 16, 16), 0, "got 0"),
+    ],
+)
+def test_pixels_that_are_no_portrait_are_refused(
+    vae: AutoencoderKLHunyuanVideo, pixels: torch.Tensor, latent_frames: int, found: str
+) -> None:
+    with pytest.raises(ValueError, match=found):
+        encode_portrait(vae, pixels, latent_frames)
