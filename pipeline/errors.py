@@ -6,7 +6,8 @@
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown
     ├── EngineError    EngineUnavailable ModelFileDamaged
-    └── OutputError    OutputNotWritable DiskFull EncodingFailed
+    ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
+    └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
 
 The words stand in `texts.py` under the class's name, in both languages; the values are given here, by keyword.
 """
@@ -144,6 +145,28 @@ class ModelFileDamaged(EngineError):
     """A model file of the project is not the one it was built with. Values: name, found, expected."""
 
 
+class WeightsError(AvatarError):
+    """A model's weights cannot be used."""
+
+
+class WeightsNotFound(WeightsError):
+    """A folder without the one weight file that is needed. Values: folder, needed, found."""
+
+
+class WeightsUnreadable(WeightsError):
+    """Not a whole file of tensors. Values: name, bytes, reason_en and reason_fr."""
+
+
+class WeightsUnsupported(WeightsError):
+    """Tensors kept in a way that we do not read. Values: name, reason_en and reason_fr."""
+
+
+class WeightsMismatch(WeightsError):
+    """Tensors of another model, or not all of them. Values: component, num_missing, missing, num_unexpected,
+    unexpected, num_misshapen, misshapen, advice_en and advice_fr.
+    """
+
+
 class OutputError(AvatarError):
     """The clip cannot be written."""
 
@@ -154,6 +177,10 @@ class OutputNotWritable(OutputError):
 
 class DiskFull(OutputError):
     """Values: path, free_mebibytes."""
+
+
+class SpaceMissing(OutputError):
+    """Less room on the disk than will be needed. Values: path, needed_mebibytes, free_mebibytes."""
 
 
 class EncodingFailed(OutputError):

@@ -194,6 +194,104 @@ TEXTS: dict[str, Text] = {
         "Le fichier de modèle {name} n'est pas celui du projet (SHA-256 {found}, attendu {expected}). "
         "Clonez le projet de nouveau.",
     ),
+    "WeightsNotFound": Text(
+        "The folder {folder} needs exactly one file {needed}; found: {found}. Download the model again, or name the "
+        "file.",
+        "Le dossier {folder} doit contenir exactement un fichier {needed}; trouvé : {found}. Téléchargez le modèle de "
+        "nouveau, ou nommez le fichier.",
+    ),
+    "WeightsUnreadable": Text(
+        "The weight file {name} ({bytes} bytes) cannot be used: {reason}",
+        "Le fichier de poids {name} ({bytes} octets) ne peut pas être utilisé : {reason}",
+    ),
+    # why a weight file cannot be read: the {reason} of WeightsUnreadable
+    "WeightsEmpty": Text("it is empty. Download it again.", "il est vide. Téléchargez-le de nouveau."),
+    "WeightsCutShort": Text(
+        "its end is missing or it is damaged; the whole file is needed. Download it again.",
+        "sa fin manque ou il est endommagé; le fichier entier est nécessaire. Téléchargez-le de nouveau.",
+    ),
+    "WeightsAreSafetensors": Text(
+        "it is a safetensors file. Give it a name that ends in .safetensors.",
+        "c'est un fichier safetensors. Donnez-lui un nom qui se termine par .safetensors.",
+    ),
+    "WeightsNotSafetensors": Text(
+        "it is not a safetensors file, as its name says. A file saved by PyTorch needs a name that ends in .pt.",
+        "ce n'est pas un fichier safetensors comme son nom le dit. Un fichier enregistré par PyTorch doit avoir un nom "
+        "qui se termine par .pt.",
+    ),
+    "WeightsNotPytorch": Text(
+        "it is not a file saved by PyTorch. Download the published .pt file.",
+        "ce n'est pas un fichier enregistré par PyTorch. Téléchargez le fichier .pt publié.",
+    ),
+    "WeightsOldFormat": Text(
+        "PyTorch saved it in the format it had before version 1.6, which cannot be read in parts. Save it again with a "
+        "newer PyTorch.",
+        "PyTorch l'a enregistré dans son format d'avant la version 1.6, illisible par parties. Enregistrez-le de "
+        "nouveau avec un PyTorch plus récent.",
+    ),
+    "WeightsUnsafe": Text(
+        "it holds program objects ({found}) besides tensors, and these are never opened. Use the published file.",
+        "il contient des objets de programme ({found}) en plus des tenseurs, et ceux-ci ne sont jamais ouverts. "
+        "Utilisez le fichier publié.",
+    ),
+    "WeightsNotNamed": Text(
+        "it holds no table of named tensors. Use the published file.",
+        "il ne contient aucune table de tenseurs nommés. Utilisez le fichier publié.",
+    ),
+    "WeightsNotTensors": Text(
+        "its entry {entry} is a {kind}; only tensors are expected. Use the published file.",
+        "son entrée {entry} est un {kind}; seuls des tenseurs sont attendus. Utilisez le fichier publié.",
+    ),
+    "WeightsReadBackDiffers": Text(
+        "what the disk gave back is not what was written. Check the disk, or choose another one.",
+        "ce que le disque a rendu n'est pas ce qui a été écrit. Vérifiez le disque ou choisissez-en un autre.",
+    ),
+    "WeightsUnsupported": Text(
+        "The weights in {name} cannot be used: {reason}", "Les poids de {name} ne peuvent pas être utilisés : {reason}"
+    ),
+    # why weights cannot be used: the {reason} of WeightsUnsupported
+    "WeightsInt8": Text(
+        "they are quantised to int8 ({entry}), as Wan2GP's conversion is. Use the published bf16 file, or the fp8 file "
+        "with its map.",
+        "ils sont quantifiés en int8 ({entry}), comme dans la conversion de Wan2GP. Utilisez le fichier bf16 publié, "
+        "ou le fichier fp8 avec sa table.",
+    ),
+    "WeightsOfType": Text(
+        "{entry} is {kind}; bf16, fp16, fp32 or scaled fp8 (e4m3) is needed.",
+        "{entry} est en {kind}; il faut du bf16, fp16, fp32 ou fp8 (e4m3) avec échelle.",
+    ),
+    "WeightsFp8WithoutMap": Text(
+        "{count} layers are in fp8 and their scales are missing. Give the file that ends in _map.pt as well.",
+        "{count} couches sont en fp8 et leurs échelles manquent. Donnez aussi le fichier qui se termine par _map.pt.",
+    ),
+    "WeightsMapWithoutFp8": Text(
+        "a map of {count} fp8 scales was given, and no layer is in fp8. Give the fp8 file, or leave out the map.",
+        "une table de {count} échelles fp8 a été donnée, et aucune couche n'est en fp8. Donnez le fichier fp8, ou "
+        "omettez la table.",
+    ),
+    "WeightsScaleImpossible": Text(
+        "the scale of {layer} is {value}; a number above zero is needed. Download the map again.",
+        "l'échelle de {layer} est {value}; il faut un nombre supérieur à zéro. Téléchargez la table de nouveau.",
+    ),
+    "WeightsMismatch": Text(
+        "{component}: {num_missing} names missing ({missing}), {num_unexpected} unexpected ({unexpected}), "
+        "{num_misshapen} of another shape (found ≠ needed: {misshapen}). {advice}",
+        "{component} : {num_missing} noms manquants ({missing}), {num_unexpected} inattendus ({unexpected}), "
+        "{num_misshapen} d'une autre forme (trouvé ≠ nécessaire : {misshapen}). {advice}",
+    ),
+    # what to do: the {advice} of WeightsMismatch
+    "WeightsAdvice": Text(
+        "Use the weights published for HunyuanVideo-Avatar, converted by pipeline.avatar.weights.",
+        "Utilisez les poids publiés pour HunyuanVideo-Avatar, convertis par pipeline.avatar.weights.",
+    ),
+    "WeightsPlainHunyuanVideo": Text(
+        "This is HunyuanVideo without the audio parts: it cannot speak. Use the weights of HunyuanVideo-Avatar.",
+        "C'est HunyuanVideo sans les parties audio : il ne sait pas parler. Utilisez les poids de HunyuanVideo-Avatar.",
+    ),
+    "WeightsFp8": Text(
+        "The fp8 file and its map belong together: download both again.",
+        "Le fichier fp8 et sa table vont ensemble : téléchargez les deux de nouveau.",
+    ),
     "OutputNotWritable": Text(
         "The clip cannot be written to {path}. Choose another place.",
         "Le clip ne peut pas être écrit dans {path}. Choisissez un autre endroit.",
@@ -201,6 +299,10 @@ TEXTS: dict[str, Text] = {
     "DiskFull": Text(
         "The disk is full: {free_mebibytes} MiB are left at {path}. Free some space and try again.",
         "Le disque est plein : il reste {free_mebibytes} Mio à {path}. Libérez de l'espace et réessayez.",
+    ),
+    "SpaceMissing": Text(
+        "{needed_mebibytes} MiB are needed at {path}; {free_mebibytes} MiB are free. Free some space and try again.",
+        "Il faut {needed_mebibytes} Mio à {path}; {free_mebibytes} Mio sont libres. Libérez de l'espace et réessayez.",
     ),
     "EncodingFailed": Text(
         "The clip could not be encoded ({detail}). Try another size; if it happens again, report it.",
