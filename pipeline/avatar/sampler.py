@@ -1,0 +1,365 @@
+"""The denoising loop as a value and a function: a `DenoisingRun` says all there is to know between two steps, and
+`denoise_step` takes it one step on. A run can be saved after any step and continued in another process.
+
+Knows latents and conditions; reads no picture and no sound.
+Source: HunyuanVideo-Avatar, hymm_sp/diffusion/pipelines/pipeline_hunyuan_video_audio.py, __call__.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from pipeline.avatar.audio import SpeechFeatures
+from pipeline.avatar.presets import FPS, MOTION_EXP, MOTION_POSE
+from pipeline.avatar.schedule import plan_step
+from pipeline.avatar.text import PromptEmbeds
+from pipeline.avatar.transformer_hunyuan_avatar import NUM_MOTION_IDS, HunyuanVideoAvatarTransformer3DModel
+from pipeline.avatar.windows import Timeline, Window, windows_of
+
+FORMAT = "1"  # of a saved run; another one is refused
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice and whom it moves.
+
+    Args:
+        speech: What the voice says, as the audio encoder hears it.
+        face_mask: (1 or kept latent frames, height, width) 0..1, at the size of the latents.
+    """
+
+    speech: SpeechFeatures
+    face_mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a run is guided by; nothing of it changes while it runs.
+
+    Args:
+        prompt: The prompt, with the portrait in it.
+        negative_prompt: The negative prompt, with the portrait in it.
+        image_latents: (1, channels, window, height, width), the portrait through the VAE, held still.
+        speakers: One or more.
+        motion_exp: Strength of expression; published: 30.
+        motion_pose: Strength of head motion; published: 25.
+        fps: Frames a second.
+    """
+
+    prompt: PromptEmbeds
+    negative_prompt: PromptEmbeds
+    image_latents: torch.Tensor
+    speakers: tuple[Speaker, ...]
+    motion_exp: int = MOTION_EXP
+    motion_pose: int = MOTION_POSE
+    fps: float = FPS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is made.
+
+    Args:
+        num_inference_steps: Steps.
+        guidance_scale: Weight of classifier-free guidance, as `plan_step` reads it. Diffusers' HunyuanVideo calls it
+            true_cfg_scale; the distilled guidance input of that name this model lacks.
+        use_step_cache: Compute some steps on the last block alone, as published.
+        rounding: What the latents are rounded to after every step; published: "bfloat16". "" keeps them.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    use_step_cache: bool = True
+    rounding: str = "bfloat16"
+
+
+@dataclass
+class FrameCache:
+    """What entered the last block in the last full step, by latent frame; of one branch.
+
+    Windows move between steps, so each latent frame keeps its own image tokens, and the reference and text tokens of
+    the window it was computed in last.
+
+    Args:
+        image: (latent_frames, tokens_per_frame, dim); None before the first full step.
+        windows: Reference tokens (1, tokens_per_frame, dim) and text tokens (1, tokens, dim) of windows.
+        window_of: Which of `windows` each latent frame goes with.
+    """
+
+    image: torch.Tensor | None = None
+    windows: list[list[torch.Tensor]] = field(default_factory=list)
+    window_of: list[int] = field(default_factory=list)
+
+    def write(self, frames: Sequence[int], num_frames: int, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Keep a window's tokens.
+
+        Args:
+            frames: Latent frames of the window, in its order.
+            num_frames: Latent frames of the run.
+            inputs: Image tokens (1, (window + 1) x tokens_per_frame, dim) and text tokens (1, tokens, dim).
+        """
+        tokens = inputs[0].unflatten(1, (len(frames) + 1, -1))
+        if self.image is None:
+            self.image = tokens.new_zeros((num_frames, *tokens.shape[2:]))
+            self.window_of = [-1] * num_frames
+        self.image[list(frames)] = tokens[0, 1:]
+        self.windows.append([tokens[:, 0].clone(), inputs[1].clone()])
+        for frame in frames:
+            self.window_of[frame] = len(self.windows) - 1
+        used = sorted(set(self.window_of) - {-1})
+        self.windows = [self.windows[number] for number in used]
+        self.window_of = [used.index(number) if number >= 0 else -1 for number in self.window_of]
+
+    def read(self, frames: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last block's input for a window, whose first frame gives the reference and text tokens.
+
+        Raises:
+            ValueError: a frame of it was never written.
+        """
+        if self.image is None or any(self.window_of[frame] < 0 for frame in frames):
+            raise ValueError(f"latent frames {frames[0]} to {frames[-1]} were not all computed in full before")
+        reference, text = self.windows[self.window_of[frames[0]]]
+        return torch.cat([reference, self.image[list(frames)].flatten(0, 1)[None]], dim=1), text
+
+
+@dataclass
+class DenoisingRun:
+    """One run between two steps.
+
+    Args:
+        timeline: Its lengths.
+        settings: How it is made.
+        conditions: What guides it.
+        latents: (1, channels, timeline.latent_frames, height, width).
+        step: Steps done.
+        negative_cache: For cached steps, of the negative branch.
+        positive_cache: The same of the positive branch.
+    """
+
+    timeline: Timeline
+    settings: Settings
+    conditions: Conditions
+    latents: torch.Tensor
+    step: int = 0
+    negative_cache: FrameCache = field(default_factory=FrameCache)
+    positive_cache: FrameCache = field(default_factory=FrameCache)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every step is done."""
+        return self.step >= self.settings.num_inference_steps
+
+    def save(self, path: Path) -> None:
+        """Write all of it to one file, which appears when it is whole.
+
+        Args:
+            path: A safetensors file.
+
+        Raises:
+            OSError: it cannot be written; nothing is left behind.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        plain = {"format": FORMAT, "run": _pack(self, "run", tensors)}
+        kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        unfinished = path.with_name(f"{path.name}.part")
+        try:
+            save_file(kept, unfinished, metadata={"run": json.dumps(plain)})
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> "DenoisingRun":
+        """Read a saved run.
+
+        Args:
+            path: What `save` wrote.
+            device: Where its tensors go.
+
+        Raises:
+            ValueError: not a saved run, or of another format.
+        """
+        with safe_open(path, "pt", device=str(device)) as file:
+            plain = json.loads((file.metadata() or {}).get("run", "{}"))
+            if plain.get("format") != FORMAT:
+                raise ValueError(f"{path.name} must be a run saved in format {FORMAT}, got {plain.get('format')}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        stored = _unpack(plain["run"], tensors)
+        return cls(
+            timeline=Timeline(**stored["timeline"]),
+            settings=Settings(**stored["settings"]),
+            conditions=_read_conditions(stored["conditions"]),
+            latents=stored["latents"],
+            step=stored["step"],
+            negative_cache=FrameCache(**stored["negative_cache"]),
+            positive_cache=FrameCache(**stored["positive_cache"]),
+        )
+
+
+def make_scheduler(config: dict[str, Any], settings: Settings) -> FlowMatchEulerDiscreteScheduler:
+    """A scheduler of its own for a run, on the published sigmas.
+
+    Diffusers' default spacing differs by up to 68 of 1000 in the timesteps; explicit sigmas do not.
+    """
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 0, settings.num_inference_steps + 1)[:-1])
+    return scheduler
+
+
+@torch.no_grad()
+def denoise_step(
+    run: DenoisingRun,
+    transformer: HunyuanVideoAvatarTransformer3DModel,
+    scheduler: FlowMatchEulerDiscreteScheduler,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Take a run one step on.
+
+    Args:
+        run: Changed only when the step is complete.
+        transformer: The denoiser.
+        scheduler: Of this run, from `make_scheduler`.
+        is_interrupted: Asked before every window.
+
+    Returns:
+        Whether the step was made; False when interrupted.
+    """
+    settings, timeline = run.settings, run.timeline
+    plan = plan_step(run.step, settings.num_inference_steps, settings.guidance_scale)
+    is_full = plan.is_full or not settings.use_step_cache
+    timestep = scheduler.timesteps[run.step].to(run.latents.device)
+    windows = windows_of(timeline, run.step)
+    predictions = []
+    for window in windows:
+        if is_interrupted():
+            return False
+        latents = run.latents[:, :, list(window.latent_frames)]
+        inputs = _window_inputs(run.conditions, window, latents, plan.face_mask_factor, transformer)
+        branches = [("cond", run.conditions.prompt, run.positive_cache)]
+        if plan.guidance != 1:
+            negative = run.conditions.negative_prompt if plan.is_text_guided else run.conditions.prompt
+            branches.append(("uncond", negative, run.negative_cache))
+        branch_predictions = []
+        for name, prompt, cache in branches:
+            if name == "uncond":
+                inputs["audio_embeds"] = torch.zeros_like(inputs["audio_embeds"])
+            with transformer.cache_context(name):
+                output = transformer(
+                    **inputs,
+                    **_text_inputs(prompt, inputs["hidden_states"]),
+                    timestep=timestep.expand(1),
+                    last_block_input=None if is_full else cache.read(window.latent_frames),
+                    return_last_block_input=is_full and settings.use_step_cache,
+                )
+            branch_predictions.append(output.sample.float())
+            if output.last_block_input is not None:
+                cache.write(window.latent_frames, timeline.latent_frames, output.last_block_input)
+        predictions.append(_guide(branch_predictions, plan.guidance))
+    run.latents = _advance(run, scheduler, timestep, windows, predictions)
+    run.step += 1
+    return True
+
+
+def _window_inputs(
+    conditions: Conditions,
+    window: Window,
+    latents: torch.Tensor,
+    face_mask_factor: float,
+    transformer: HunyuanVideoAvatarTransformer3DModel,
+) -> dict[str, torch.Tensor]:
+    """What the transformer is told of a window, the text and the time excepted."""
+    device, dtype = latents.device, transformer.dtype
+    speech = [speaker.speech.frames(window.speech_frames)[0] for speaker in conditions.speakers]
+    masks = [
+        mask if len(mask) == 1 else mask[[min(frame, len(mask) - 1) for frame in window.latent_frames]]
+        for mask in (speaker.face_mask for speaker in conditions.speakers)
+    ]
+    longest = max(len(mask) for mask in masks)
+    masks = [mask.expand(longest, -1, -1) for mask in masks]
+    return {
+        "hidden_states": latents.to(dtype),
+        "image_latents": conditions.image_latents.to(device, dtype),
+        "audio_embeds": torch.stack(speech)[None].to(device, dtype),
+        "face_masks": torch.stack(masks)[None].to(device, dtype) * face_mask_factor,
+        "motion_exp": torch.full((1, NUM_MOTION_IDS), conditions.motion_exp, device=device),
+        "motion_pose": torch.full((1, NUM_MOTION_IDS), conditions.motion_pose, device=device),
+        "fps": torch.tensor([conditions.fps], device=device),
+    }
+
+
+def _text_inputs(prompt: PromptEmbeds, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the transformer is told of a prompt."""
+    return {
+        "encoder_hidden_states": prompt.prompt_embeds.to(like),
+        "encoder_attention_mask": prompt.prompt_attention_mask.to(like.device),
+        "pooled_projections": prompt.pooled_prompt_embeds.to(like),
+    }
+
+
+def _guide(predictions: list[torch.Tensor], guidance: float) -> torch.Tensor:
+    """Positive prediction, moved away from the negative one where there is one."""
+    if len(predictions) == 1:
+        return predictions[0]
+    positive, negative = predictions
+    return negative + guidance * (positive - negative)
+
+
+def _advance(
+    run: DenoisingRun,
+    scheduler: FlowMatchEulerDiscreteScheduler,
+    timestep: torch.Tensor,
+    windows: Sequence[Window],
+    predictions: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Latents after the step: every window's own, averaged where windows share frames."""
+    if scheduler.step_index is None:
+        scheduler.set_begin_index(run.step)
+    latents = torch.cat([run.latents[:, :, list(window.latent_frames)] for window in windows])
+    latents = scheduler.step(torch.cat(list(predictions)), timestep, latents, return_dict=False)[0]
+    if run.settings.rounding:
+        latents = latents.to(getattr(torch, run.settings.rounding))
+    total = torch.zeros_like(run.latents)
+    count = torch.zeros_like(run.latents[:1, :1, :, :1, :1])
+    for window, moved in zip(windows, latents.to(total.dtype), strict=True):
+        total[:, :, list(window.latent_frames)] += moved
+        count[:, :, list(window.latent_frames)] += 1
+    return total / count
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """`value` as JSON, its tensors put aside under names that begin with `name`."""
+    if isinstance(value, torch.Tensor):
+        tensors[name] = value
+        return {"tensor": name}
+    if is_dataclass(value):
+        return {part.name: _pack(getattr(value, part.name), f"{name}.{part.name}", tensors) for part in fields(value)}
+    if isinstance(value, list | tuple):
+        return [_pack(part, f"{name}.{number}", tensors) for number, part in enumerate(value)]
+    return value
+
+
+def _unpack(plain: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """What `_pack` was given, with dictionaries for dataclasses."""
+    if isinstance(plain, dict):
+        if plain.keys() == {"tensor"}:
+            return tensors[plain["tensor"]]
+        return {name: _unpack(part, tensors) for name, part in plain.items()}
+    return [_unpack(part, tensors) for part in plain] if isinstance(plain, list) else plain
+
+
+def _read_conditions(stored: dict[str, Any]) -> Conditions:
+    """Conditions from their dictionary."""
+    speakers = (Speaker(SpeechFeatures(**one["speech"]), one["face_mask"]) for one in stored["speakers"])
+    prompts = {name: PromptEmbeds(**stored[name]) for name in ("prompt", "negative_prompt")}
+    return Conditions(**{**stored, **prompts, "speakers": tuple(speakers)})
