@@ -118,9 +118,8 @@ def face_box(
 ) -> tuple[float, float, float, float]:
     """The box of the face that shall speak, in the form of the published code's detector.
 
-    That detector is another one: its boxes reach from the hairline to the chin, ours from the forehead to the chin
-    (the mesh's own points), so ours are somewhat lower. Three times as large, as the mask is, both cover the head.
-    Of several faces the published code means to take the largest and errs; here it is the largest.
+    That detector is another one, with five landmarks, whose box covers the face; ours goes around the mesh's points,
+    forehead to chin, so the two differ by some pixels (not measured: the other detector was not at hand). Of several faces the published code means to take the largest and errs; here it is the largest.
 
     Args:
         image: (height, width, 3) uint8, RGB: the *resized* picture, whose pixels the box counts.
