@@ -119,7 +119,8 @@ def face_box(
     """The box of the face that shall speak, in the form of the published code's detector.
 
     That detector is another one, with five landmarks, whose box covers the face; ours goes around the mesh's points,
-    forehead to chin, so the two differ by some pixels (not measured: the other detector was not at hand). Of several faces the published code means to take the largest and errs; here it is the largest.
+    forehead to chin, so the two differ by some pixels (not measured: the other detector was not at hand). Of several
+    faces the published code means to take the largest and errs; here it is the largest.
 
     Args:
         image: (height, width, 3) uint8, RGB: the *resized* picture, whose pixels the box counts.
