@@ -1,0 +1,89 @@
+"""Files of the published layout with random weights, and a watch on the memory that reading them takes.
+
+Knows no test: sizes and folders are the caller's.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.avatar.fp8 import quantize, swap_linears
+from pipeline.avatar.weights import build_transformer, published_name, published_shapes
+
+PROJECT = Path(__file__).parents[2]
+SAMPLE_SECONDS = 0.02  # between two looks at a process's memory
+
+TINY: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    "num_layers": 3,
+    "num_single_layers": 2,
+    "num_refiner_layers": 1,
+    "text_embed_dim": 32,
+    "pooled_projection_dim": 24,
+    "rope_axes_dim": (8, 12, 12),
+    "audio_channels": 16,
+    "audio_hidden_dim": 32,
+    "audio_adapter_dim": 48,
+}
+
+
+def published_tensors(
+    config: dict[str, Any], *, dtype: torch.dtype = torch.bfloat16, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """Random tensors under the published names of a transformer of these sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    ours = {name: tuple(tensor.shape) for name, tensor in build_transformer(config).state_dict().items()}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=dtype).mul_(0.02)
+        for name, shape in published_shapes(ours).items()
+    }
+
+
+def in_fp8(
+    config: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The same with the blocks' linears in fp8, and the map of their scales."""
+    layers = {published_name(f"{name}.weight") for name in swap_linears(build_transformer(config))}
+    scales = {}
+    tensors = dict(tensors)
+    for name in sorted(map(str, layers)):
+        tensors[name], scales[name.removesuffix(".weight")] = quantize(tensors[name])
+    return tensors, scales
+
+
+def private_bytes(process_id: int) -> int:
+    """Memory that this process alone holds, pages of files included that it alone has mapped."""
+    rollup = Path(f"/proc/{process_id}/smaps_rollup").read_text("ascii")
+    return 1024 * sum(map(int, re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB", rollup, re.M)))
+
+
+def watched(*arguments: object) -> tuple[str, int]:
+    """Run `python` with these arguments in the project's folder.
+
+    Returns:
+        What it printed, and the most private memory seen, bytes.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    peak = 0
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            try:
+                peak = max(peak, private_bytes(process.pid))
+            except (FileNotFoundError, ProcessLookupError):
+                break
+            time.sleep(SAMPLE_SECONDS)
+        assert process.stdout is not None
+        printed = process.stdout.read()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return printed, peak
