@@ -16,7 +16,7 @@ TOKEN_PX = 16  # pixels of one token's side: 8 of a latent, 2 latents of a patch
 LONG_SIDE = {704: 1216}  # pixels beside an image_size of which the area is measured; any other has 1.5 times itself
 LONG_SIDE_SHARE = 1.5  # the same for every other image_size: 768 beside 512, 576 beside 384, 384 beside 256
 MAX_ASPECT = 16.0  # long side over short side; the published sizes are known up to here
-FACE_AREA = 3.0  # the mask's sides over the face's. Source: HunyuanVideo-Avatar, audio_dataset.py, get_facemask
+FACE_AREA = 3.0  # the mask's sides over the face's. Source: HunyuanVideo-Avatar, audio_preprocessor.py, get_facemask
 
 
 def published_size(width: int, height: int, image_size: int) -> tuple[int, int]:
@@ -100,10 +100,13 @@ def portrait_pixels(image: np.ndarray) -> torch.Tensor:
         image: (height, width, 3) uint8, RGB.
 
     Returns:
-        (1, 3, height, width) float32 in [-1, 1].
+        (1, 3, height, width) float32 in [-1, 1]. The published code divides in float16, so its values are up to
+        0.001 away.
 
     Raises:
         ValueError: another kind of picture.
+
+    Source: HunyuanVideo-Avatar, hymm_sp/sample_inference_audio.py, predict.
     """
     _check_rgb(image)
     return torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32)) / 127.5 - 1
@@ -155,7 +158,7 @@ def face_mask(box: Sequence[float] | None, height: int, width: int) -> torch.Ten
         ValueError: no box (the published code then takes the whole picture; here that is never done), or one that
             has no size, is not finite or lies outside the picture.
 
-    Source: HunyuanVideo-Avatar, hymm_sp/data_kits/audio_dataset.py, get_facemask, floor divisions included.
+    Source: HunyuanVideo-Avatar, hymm_sp/data_kits/audio_preprocessor.py, get_facemask, floor divisions included.
     """
     if box is None:
         raise ValueError("no face box; the face's x, y, width, height in pixels are needed, or a mask of your own")
