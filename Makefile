@@ -63,7 +63,7 @@ $(VENV)/draft.installed: requirements-draft.txt constraints.txt | $(PY)
 	@echo "Installing the draft engine and the page into $(VENV): 0.9 GB, a few minutes, once."
 	@started=$$(date +%s) && $(INSTALL) -r requirements-draft.txt && echo $$(( $$(date +%s) - started )) > $@
 
-$(VENV)/test.installed: $(VENV)/draft.installed requirements-test.txt
+$(VENV)/test.installed: $(VENV)/full.installed requirements-test.txt
 	@echo "Installing what the tests need."
 	@started=$$(date +%s) && $(INSTALL) -r requirements-test.txt && echo $$(( $$(date +%s) - started )) > $@
 

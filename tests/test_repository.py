@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging"}  # with gradio[mcp] and pytest, which need them
-OPTIONAL = {"torch"}  # of `make full`; what needs it is skipped without
-TOOLS = {"mypy", "ruff", "pytest-xdist"}  # programs and plugins: started, not imported
+NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
+TOOLS = {"mypy", "peft", "pytest-xdist", "ruff"}  # programs and plugins: started, or found by diffusers, not imported
 
 
 def requirements(name: str) -> dict[str, Requirement]:
@@ -81,10 +81,17 @@ def test_the_draft_requirements_are_exactly_what_the_code_imports():
     assert packages_of(set().union(*map(imported, files))) == set(requirements("requirements-draft.txt"))
 
 
+def test_the_avatar_requirements_are_exactly_what_its_code_imports_and_what_that_needs():
+    needed = packages_of(set().union(*map(imported, (ROOT / "pipeline" / "avatar").rglob("*.py"))))
+    draft, space = set(requirements("requirements-draft.txt")), set(requirements("requirements.txt"))
+    assert needed - draft - COME_ALONG <= space - draft
+    assert space - draft - needed <= NEEDED_BY_DIFFUSERS
+
+
 def test_the_test_requirements_are_exactly_what_the_tests_add():
     needed = packages_of(set().union(*map(imported, (ROOT / "tests").rglob("*.py"))))
-    draft, tests = set(requirements("requirements-draft.txt")), set(requirements("requirements-test.txt"))
-    assert needed - draft - COME_ALONG - OPTIONAL == tests - TOOLS
+    space, tests = set(requirements("requirements.txt")), set(requirements("requirements-test.txt"))
+    assert needed - space - COME_ALONG == tests - TOOLS
 
 
 def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():
