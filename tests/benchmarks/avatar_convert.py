@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from tests.avatar.published import in_fp8, private_bytes, published_tensors, watched
+from pipeline.avatar.weights import convert_transformer_file, load_transformer
+from tests.avatar.published import PROJECT, in_fp8, private_bytes, published_tensors, watched
 
 GIBIBYTE = 2**30  # bytes
 MODULE = "tests.benchmarks.avatar_convert"
@@ -34,8 +36,6 @@ def write(source: Path, num_layers: int, num_single_layers: int, fp8: bool) -> N
 
 def convert(source: Path, target: Path, shard_gib: float) -> None:
     """Convert; print seconds and the private memory before, bytes."""
-    from pipeline.avatar.weights import convert_transformer_file
-
     scale_map = source.with_name(f"{source.stem}_map.pt")
     before, started = private_bytes(os.getpid()), time.perf_counter()
     convert_transformer_file(source, target, scale_map=scale_map if scale_map.exists() else None, shard_gib=shard_gib)
@@ -44,8 +44,6 @@ def convert(source: Path, target: Path, shard_gib: float) -> None:
 
 def load(target: Path) -> None:
     """Load what was converted; print seconds and the private memory before and after, bytes."""
-    from pipeline.avatar.weights import load_transformer
-
     before, started = private_bytes(os.getpid()), time.perf_counter()
     model = load_transformer(target)
     seconds, after = time.perf_counter() - started, private_bytes(os.getpid())
@@ -65,7 +63,8 @@ def main() -> int:
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
             source, target = folder / "mp_rank_00_model_states.pt", folder / "transformer"
-            watched("-m", MODULE, "write", source, arguments.double_blocks, arguments.single_blocks, int(kind == "fp8"))
+            sizes = (arguments.double_blocks, arguments.single_blocks, int(kind == "fp8"))
+            subprocess.run([sys.executable, "-m", MODULE, "write", source, *map(str, sizes)], cwd=PROJECT, check=True)
             size = source.stat().st_size
             printed, peak = watched("-m", MODULE, "convert", source, target, arguments.shard_gib)
             converted = json.loads(printed.splitlines()[-1])
@@ -85,12 +84,12 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    jobs = {
-        "write": lambda source, *sizes: write(Path(source), int(sizes[0]), int(sizes[1]), sizes[2] == "1"),
-        "convert": lambda source, target, shard_gib: convert(Path(source), Path(target), float(shard_gib)),
-        "load": lambda target: load(Path(target)),
-    }
-    if len(sys.argv) > 1 and sys.argv[1] in jobs:
-        jobs[sys.argv[1]](*sys.argv[2:])
-    else:
-        sys.exit(main())
+    match sys.argv[1:]:
+        case ["write", source, num_layers, num_single_layers, fp8]:
+            write(Path(source), int(num_layers), int(num_single_layers), fp8 == "1")
+        case ["convert", source, target, shard_gib]:
+            convert(Path(source), Path(target), float(shard_gib))
+        case ["load", target]:
+            load(Path(target))
+        case _:
+            sys.exit(main())
