@@ -4,7 +4,7 @@
     ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
-    ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown
+    ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     ├── EngineError    EngineUnavailable ModelFileDamaged
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
@@ -131,6 +131,10 @@ class LanguageUnknown(RequestError):
 
 class EngineUnknown(RequestError):
     """Values: engine, known."""
+
+
+class WordTaken(RequestError):
+    """The prompt contains a word that the text encoder takes for a command. Values: word."""
 
 
 class EngineError(AvatarError):

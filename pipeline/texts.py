@@ -183,6 +183,10 @@ TEXTS: dict[str, Text] = {
         "There is no engine '{engine}'. Use one of: {known}.",
         "Le moteur « {engine} » n'existe pas. Utilisez l'un de ceux-ci : {known}.",
     ),
+    "WordTaken": Text(
+        "The description contains {word}, which the model takes for a command. Leave it out.",
+        "La description contient {word}, que le modèle prend pour une commande. Retirez-le.",
+    ),
     "EngineUnavailable": Text(
         "The engine '{engine}' cannot run here: {reason} The engine 'draft' runs on any computer.",
         "Le moteur « {engine} » ne peut pas fonctionner ici : {reason} Le moteur « draft » fonctionne sur tout "

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import WhisperFeatureExtractor, WhisperModel
 
-from pipeline.avatar.offload import bring_in
+from pipeline.avatar.offload import brought_in
 from pipeline.avatar.presets import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 SAMPLES_PER_POSITION = 320  # 20 ms of sound behind one position of Whisper's encoder
@@ -145,20 +145,23 @@ def encode_audio(
     if not 1 <= num_frames <= most_frames:
         raise ValueError(f"num_frames must be 1 to {most_frames} for {len(waveform)} samples, got {num_frames}")
 
-    device = bring_in(audio_encoder)
     states, first_rows, num_rows = [], [], 0
-    for start, begin, end in _chunks(num_frames):
-        samples = waveform[start * SAMPLES_PER_FRAME : (start + CHUNK_FRAMES) * SAMPLES_PER_FRAME]
-        mel = feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
-        mel = mel.half().to(device, audio_encoder.dtype)  # through float16, as published
-        hidden_states = audio_encoder.encoder(mel, output_hidden_states=True).hidden_states
-        chunk = torch.stack(hidden_states, dim=2)[0].cpu()  # (1500, layers + 1, dim)
-        # four zero rows before the first sound, as published; after the 1500th they end frames 748 and 749
-        chunk = torch.nn.functional.pad(chunk, (0, 0, 0, 0, POSITIONS_BEFORE, POSITIONS_BEFORE))
-        first, last = POSITIONS_PER_FRAME * (begin - start), POSITIONS_PER_FRAME * (end - 1 - start) + FRAME_POSITIONS
-        states.append(chunk[first:last].clone())
-        first_rows.append(num_rows + POSITIONS_PER_FRAME * torch.arange(end - begin))
-        num_rows += last - first
+    with brought_in(audio_encoder) as device:
+        for start, begin, end in _chunks(num_frames):
+            samples = waveform[start * SAMPLES_PER_FRAME : (start + CHUNK_FRAMES) * SAMPLES_PER_FRAME]
+            mel = feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+            mel = mel.half().to(device, audio_encoder.dtype)  # through float16, as published
+            hidden_states = audio_encoder.encoder(mel, output_hidden_states=True).hidden_states
+            chunk = torch.stack(hidden_states, dim=2)[0].cpu()  # (1500, layers + 1, dim)
+            # four zero rows before the first sound, as published; after the 1500th they end frames 748 and 749
+            chunk = torch.nn.functional.pad(chunk, (0, 0, 0, 0, POSITIONS_BEFORE, POSITIONS_BEFORE))
+            first, last = (
+                POSITIONS_PER_FRAME * (begin - start),
+                POSITIONS_PER_FRAME * (end - 1 - start) + FRAME_POSITIONS,
+            )
+            states.append(chunk[first:last].clone())
+            first_rows.append(num_rows + POSITIONS_PER_FRAME * torch.arange(end - begin))
+            num_rows += last - first
     return SpeechFeatures(torch.cat(states), torch.cat(first_rows))
 
 
