@@ -169,14 +169,6 @@ class HunyuanVideoAvatarConditionEmbedding(HunyuanVideoConditionEmbedding):
         return conditioning
 
 
-class LastBlockInput(nn.Module):
-    """Hands on what enters the last single block: a place where context parallelism gathers it."""
-
-    def forward(self, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Both, as they are."""
-        return hidden_states, encoder_hidden_states
-
-
 class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
     """HunyuanVideo's transformer, driven by speech.
 
@@ -209,6 +201,7 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
     Source: HunyuanVideo-Avatar, hymm_sp/modules/models_audio.py, HYVideoDiffusionTransformer.
     """
 
+    ignore_for_config = ["guidance_embeds", "image_condition_type"]  # noqa: RUF012 (HunyuanVideo's, which this lacks)
     _skip_layerwise_casting_patterns = [  # noqa: RUF012 (diffusers reads class lists)
         *HunyuanVideoTransformer3DModel._skip_layerwise_casting_patterns,
         "ref_embedder",
@@ -281,19 +274,16 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
                 qk_norm=qk_norm,
                 audio_adapter_dim=audio_adapter_dim,
             )
-        self.last_block_input = LastBlockInput()
         tokens = {
             "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
             "encoder_hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
         }
         rotary = ContextParallelInput(split_dim=0, expected_dims=2, split_output=True)
-        gathered = ContextParallelOutput(gather_dim=1, expected_dims=3)
         self._cp_plan = {
             "rope": {0: rotary, 1: rotary},
             "transformer_blocks.0": tokens,
-            "last_block_input": [gathered, gathered],
             f"single_transformer_blocks.{num_single_layers - 1}": tokens,
-            "proj_out": gathered,
+            "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
         }
 
     @apply_lora_scale("attention_kwargs")
@@ -358,7 +348,8 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
             text = self.context_embedder(encoder_hidden_states, timestep, encoder_attention_mask)
             encoder_hidden_states = text[:, : int(encoder_attention_mask[0].sum())]
             audio_states, audio_weights = self._listen(audio_embeds, face_masks)
-            token_offset = self._token_offset(hidden_states.shape[1])
+            num_image, num_text = hidden_states.shape[1], encoder_hidden_states.shape[1]
+            token_offset = sum(self._shares(num_image)[: self._rank])
             for block in self.transformer_blocks:
                 hidden_states, encoder_hidden_states = block(
                     hidden_states,
@@ -374,7 +365,7 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
                 hidden_states, encoder_hidden_states = block(
                     hidden_states, encoder_hidden_states, temb, None, image_rotary_emb
                 )
-            last_block_input = self.last_block_input(hidden_states, encoder_hidden_states)
+            last_block_input = self._gather(hidden_states, num_image), self._gather(encoder_hidden_states, num_text)
         hidden_states, _ = self.single_transformer_blocks[-1](*last_block_input, temb, None, image_rotary_emb)
 
         sample = self.proj_out(self.norm_out(hidden_states, temb))[:, tokens_per_frame:]
@@ -425,11 +416,32 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
         weights = weights.expand(-1, -1, tokens.shape[2], -1)
         return audio_states, F.pad(weights, (0, 0, 1, 0))
 
-    def _token_offset(self, num_tokens: int) -> int:
-        """Where this process's image tokens begin among all; 0 but in context parallelism."""
+    @property
+    def _mesh(self) -> Any:
+        """The processes that share a window in context parallelism; None in one process."""
         config = getattr(self._parallel_config, "context_parallel_config", None)
-        if config is None:
-            return 0
-        mesh = config._flattened_mesh
-        rank, parts = torch.distributed.get_rank(mesh.get_group()), mesh.size()
-        return rank * (num_tokens // parts) + min(rank, num_tokens % parts)
+        return None if config is None else config._flattened_mesh
+
+    @property
+    def _rank(self) -> int:
+        """This process among them."""
+        return 0 if self._mesh is None else torch.distributed.get_rank(self._mesh.get_group())
+
+    def _shares(self, num_tokens: int) -> list[int]:
+        """How many of `num_tokens` each process holds."""
+        parts = 1 if self._mesh is None else self._mesh.size()
+        return [num_tokens // parts + (rank < num_tokens % parts) for rank in range(parts)]
+
+    def _gather(self, tokens: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        """All tokens, (batch, num_tokens, dim), of which `tokens` are this process's.
+
+        What enters the last block is gathered, because later steps cut their windows elsewhere; `_cp_plan` splits it
+        again. Shares may differ by one, which not every backend's gather allows: they are brought to one length.
+        """
+        if self._mesh is None:
+            return tokens
+        shares = self._shares(num_tokens)
+        mine = F.pad(tokens, (0, 0, 0, max(shares) - tokens.shape[1])).contiguous()
+        everyone = [torch.empty_like(mine) for _ in shares]
+        torch.distributed.all_gather(everyone, mine, group=self._mesh.get_group())
+        return torch.cat([one[:, :share] for one, share in zip(everyone, shares, strict=True)], dim=1)
