@@ -100,9 +100,13 @@ class ScaledFp8Linear(nn.Linear):
 
     def _multiply_in_fp8(self, input: torch.Tensor) -> torch.Tensor:
         """The product of two fp8 matrices, the input quantised on the way."""
-        rows, scale = quantize(input.reshape(-1, self.in_features))
+        rows = input.reshape(-1, self.in_features)
+        scale = (rows.abs().amax() / FP8_MAX).clamp(min=torch.finfo(input.dtype).tiny)  # in the input's own type: it is
+        rows = (rows / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8)  # large, and a copy in float32 would be twice as large
         weight_scale = self.weight_scale.to(input.dtype).float()  # rounded as dequantisation rounds it
-        product = torch._scaled_mm(rows, self.weight.t(), scale_a=scale, scale_b=weight_scale, out_dtype=input.dtype)
+        product = torch._scaled_mm(
+            rows, self.weight.t(), scale_a=scale.float(), scale_b=weight_scale, out_dtype=input.dtype
+        )
         return (product if self.bias is None else product + self.bias).reshape(*input.shape[:-1], self.out_features)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "ScaledFp8Linear":
