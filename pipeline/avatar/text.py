@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -378,9 +379,7 @@ def _key(tokens: PromptTokens, image: np.ndarray, *models: LlavaForConditionalGe
 
 def _fingerprint(model: LlavaForConditionalGeneration | CLIPTextModel) -> bytes:
     """A digest of a model: its config, dtype and the first values of some of its matrices, without bringing it in."""
-    config = model.config.to_dict()
-    for name in ("transformers_version", "_name_or_path"):  # the same model elsewhere is the same model
-        config.pop(name, None)
+    config = _without(model.config.to_dict(), ("transformers_version", "architectures", "_name_or_path", "dtype"))
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode() + str(model.dtype).encode())
     # quantised matrices are wrapped in classes of their own and need not have values to look at
     plain = [name for name, value in model.named_parameters() if value.ndim > 1 and type(value.data) is torch.Tensor]
@@ -392,6 +391,15 @@ def _fingerprint(model: LlavaForConditionalGeneration | CLIPTextModel) -> bytes:
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
             digest.update(weight.detach().flatten()[:FINGERPRINT_VALUES].float().cpu().numpy().tobytes())
     return digest.digest()
+
+
+def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """A config and those in it, less what only says where the model was saved and how it was loaded."""
+    return {
+        name: _without(value, names) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in names
+    }
 
 
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
@@ -417,6 +425,7 @@ def _write(path: Path, kept: dict[str, torch.Tensor]) -> None:
         _discard_old(path.parent)
     except (OSError, SafetensorError) as error:
         logger.warning("The prompt's embeddings were not kept in %s: %s", path.parent, error)
+    finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
 
