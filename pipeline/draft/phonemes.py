@@ -6,7 +6,7 @@ Knows sounds by the classes a mouth can show; what the mouth does with them is l
 import io
 import itertools
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,11 +65,13 @@ class Segment:
         viseme: One of STATES, or a diphthong of CLASSES.
         start: Seconds.
         end: Seconds, after `start`.
+        stress: How many times wider than usual the jaw opens for it.
     """
 
     viseme: str
     start: float
     end: float
+    stress: float = 1.0
 
 
 class RecogniserMissingError(RuntimeError):
@@ -370,7 +372,10 @@ def halves(segments: Iterable[Segment]) -> list[Segment]:
         if segment.viseme in DIPHTHONGS:
             first, second = DIPHTHONGS[segment.viseme]
             middle = segment.start + FIRST_HALF * (segment.end - segment.start)
-            parts += [Segment(first, segment.start, middle), Segment(second, middle, segment.end)]
+            parts += [
+                replace(segment, viseme=first, end=middle),
+                replace(segment, viseme=second, start=middle),
+            ]
         else:
             parts.append(segment)
     return parts

@@ -69,6 +69,20 @@ def test_same_sound_gives_same_mouth(english: Voice, english_mouth: MouthTrack) 
     assert all(np.array_equal(getattr(again, f.name), getattr(english_mouth, f.name)) for f in fields(MouthTrack))
 
 
+def test_a_vowel_said_louder_opens_wider_and_a_closure_does_not() -> None:
+    segments = [Segment("aa", 0.2, 0.4), Segment("PP", 0.4, 0.5), Segment("E", 0.5, 0.7), Segment("ah", 0.8, 1.0)]
+    seconds = np.arange(round(1.2 * SAMPLE_RATE)) / SAMPLE_RATE
+    loudness = np.select([seconds < 0.45, seconds < 0.75], [0.4, 0.2], 0.05)
+    sound = finish(speech.analyse((loudness * np.sin(2 * np.pi * 700 * seconds)).astype(np.float32)))
+    said = speech.stressed(segments, sound)
+    assert said[0].stress > said[2].stress > said[3].stress
+    assert said[2].stress == pytest.approx(1)
+    assert said[1].stress == 1
+    assert all(speech.LEAST_STRESS <= segment.stress <= speech.MOST_STRESS for segment in said)
+    wider = speech.articulate(said, 120)["jaw"] > speech.articulate(segments, 120)["jaw"]
+    assert wider[30] and not wider[90]
+
+
 @pytest.mark.parametrize("name", ["en_michael", "en_slt", "fr_george", "fr_siwis_b"])
 @pytest.mark.parametrize("way", ["free", "words"])
 def test_mouth_is_near_the_truth_of_voices_it_was_not_tuned_on(name: str, way: str) -> None:
