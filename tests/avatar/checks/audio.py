@@ -34,7 +34,8 @@ def differences(folder: Path) -> Iterator[Difference]:
             waveform = load_waveform(path)
         yield _largest(f"audio_tiny {name} waveform", torch.from_numpy(waveform), golden["waveform_16k"], 0)
         mel = feature_extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features.half()
-        yield _largest(f"audio_tiny {name} mel", mel, golden["input_features_fp16"], 0)
+        stored = golden["input_features_fp16"]  # its beginning is enough: what follows is silence
+        yield _largest(f"audio_tiny {name} mel", mel[..., : stored.shape[-1]], stored, 0)
 
         parts = {"audio_encoder": audio_encoder, "feature_extractor": feature_extractor}
         speech = encode_audio(waveform, **parts)
