@@ -497,8 +497,18 @@ def load_published_transformer(
     dtype: torch.dtype | None = torch.bfloat16,
     rope_axes_dim: Sequence[int] | None = None,
 ) -> HunyuanVideoAvatarTransformer3DModel:
-    """The transformer of a published file as it is, without converting it first; arguments as `load_transformer` and
-    `convert_transformer_file`, errors as `check_transformer`."""
+    """The transformer of a published file as it is, without converting it first.
+
+    Args:
+        path: As in `open_published`.
+        scale_map: As in `convert_transformer_file`.
+        dtype: As in `load_transformer`.
+        rope_axes_dim: As in `transformer_config_of`.
+
+    Raises:
+        FileMissing, WeightsNotFound, WeightsUnreadable: as `open_published`.
+        WeightsUnsupported, WeightsMismatch: as `check_transformer`.
+    """
     published = open_published(path)
     scales = None if scale_map is None else open_published(scale_map)
     config = transformer_config_of(_shapes(published), rope_axes_dim=rope_axes_dim)

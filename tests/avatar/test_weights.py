@@ -93,6 +93,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_every_name_of_the_goldens_and_of_the_real_files_is_accounted_for():
     found = {one.golden: one.found for one in differences(GOLDENS)}
     assert {"manifest_transformer, names", "manifest_vae, names", "keymap_diffusers, entries"} <= set(found)
+    assert {"transformer_tiny, names", "vae_tiny, names"} <= set(found)
     assert {"manifest_transformer, parameters", "manifest_vae, parameters"} <= set(found)
     assert all(count == 0 for count in found.values()), found
 
