@@ -145,24 +145,32 @@ def encode_audio(
     if not 1 <= num_frames <= most_frames:
         raise ValueError(f"num_frames must be 1 to {most_frames} for {len(waveform)} samples, got {num_frames}")
 
-    states, first_rows, num_rows = [], [], 0
+    chunks = _chunks(num_frames)
+    config, more_rows = (
+        audio_encoder.config,
+        FRAME_POSITIONS - POSITIONS_PER_FRAME,
+    )  # of a chunk, beside its frames' own
+    states = torch.empty(
+        POSITIONS_PER_FRAME * num_frames + more_rows * len(chunks),
+        config.encoder_layers + 1,
+        config.d_model,
+        dtype=audio_encoder.dtype,
+    )
+    first_rows = POSITIONS_PER_FRAME * torch.arange(num_frames)
     with brought_in(audio_encoder) as device:
-        for start, begin, end in _chunks(num_frames):
+        for number, (start, begin, end) in enumerate(chunks):
             samples = waveform[start * SAMPLES_PER_FRAME : (start + CHUNK_FRAMES) * SAMPLES_PER_FRAME]
             mel = feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
             mel = mel.half().to(device, audio_encoder.dtype)  # through float16, as published
             hidden_states = audio_encoder.encoder(mel, output_hidden_states=True).hidden_states
-            chunk = torch.stack(hidden_states, dim=2)[0].cpu()  # (1500, layers + 1, dim)
+            heard = torch.stack(hidden_states, dim=2)[0].cpu()  # (1500, layers + 1, dim)
             # four zero rows before the first sound, as published; after the 1500th they end frames 748 and 749
-            chunk = torch.nn.functional.pad(chunk, (0, 0, 0, 0, POSITIONS_BEFORE, POSITIONS_BEFORE))
-            first, last = (
-                POSITIONS_PER_FRAME * (begin - start),
-                POSITIONS_PER_FRAME * (end - 1 - start) + FRAME_POSITIONS,
-            )
-            states.append(chunk[first:last].clone())
-            first_rows.append(num_rows + POSITIONS_PER_FRAME * torch.arange(end - begin))
-            num_rows += last - first
-    return SpeechFeatures(torch.cat(states), torch.cat(first_rows))
+            heard = torch.nn.functional.pad(heard, (0, 0, 0, 0, POSITIONS_BEFORE, POSITIONS_BEFORE))
+            first_rows[begin:end] += more_rows * number
+            row, first = int(first_rows[begin]), POSITIONS_PER_FRAME * (begin - start)
+            num_rows = POSITIONS_PER_FRAME * (end - begin) + more_rows
+            states[row : row + num_rows] = heard[first : first + num_rows]
+    return SpeechFeatures(states, first_rows)
 
 
 def _chunks(num_frames: int) -> list[tuple[int, int, int]]:

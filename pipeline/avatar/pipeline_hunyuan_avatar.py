@@ -33,7 +33,7 @@ logger = logging.get_logger(__name__)
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Picture = np.ndarray | Image.Image
-FaceBox = Sequence[float]  # x, y, width, height in pixels of the resized picture
+FaceBox = Sequence[float]  # x, y, width, height in pixels of the picture as it is given
 
 
 @dataclass
@@ -185,7 +185,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         prompt: str = "",
         negative_prompt: str = presets.NEGATIVE_PROMPT,
         *,
-        sampling_rate: int = presets.SAMPLE_RATE,
+        sample_rate: int = presets.SAMPLE_RATE,
         image_size: int = presets.IMAGE_SIZE,
         height: int | None = None,
         width: int | None = None,
@@ -210,7 +210,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             audio: The same.
             prompt: The same.
             negative_prompt: The same.
-            sampling_rate: Of `audio`, Hz; 16 000 only.
+            sample_rate: Of `audio`, Hz; 16 000 only.
             image_size: Short side of the clip, pixels, a multiple of 16; the sides are rounded as published.
             height: Of the clip, pixels, a multiple of 16, instead of `image_size`; together with `width`.
             width: The same.
@@ -219,7 +219,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             guidance_scale: The same.
             generator: The same.
             faces: For every voice the face it moves: its number, 1 the largest, or its x, y, width, height in pixels
-                of the resized picture. None: the largest face, for one voice.
+                of the picture as given. None: the largest face, for one voice.
             face_masks: Instead of `faces`, for every voice (height, width) or (latent frames, height, width) in 0..1,
                 at the size of the clip.
             motion_exp: Strength of expression, an id the network embeds; published: 30.
@@ -240,7 +240,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         if not voices:
             raise ValueError("audio holds no voice; one or more are needed")
         for voice in voices:
-            speech.check_waveform(voice, sampling_rate)
+            speech.check_waveform(voice, sample_rate)
         longest = max(len(voice) for voice in voices) // presets.SAMPLES_PER_FRAME
         timeline = plan_timeline(longest if num_frames is None else num_frames, full_window=full_window)
         if timeline.num_windows > 1 and self.transformer.is_cache_enabled:
@@ -252,7 +252,10 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             logger.warning("full_window=False is experimental: the model was trained on 129 frames.")
 
         pixels = self.prepare_image(image, image_size, height, width)
-        masks = self.prepare_face_masks(pixels, len(voices), timeline.kept_frames, faces, face_masks)
+        height, width = pixels.shape[:2]
+        masks = self.prepare_face_masks(
+            np.asarray(image), height, width, len(voices), timeline.kept_frames, faces, face_masks
+        )
         device = self._execution_device
         positive = self.encode_prompt(presets.PROMPT_PREFIX + prompt, pixels, cache_dir)
         if positive.dropped:
@@ -262,11 +265,8 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             Speaker(self.encode_audio(voice, timeline.num_frames), mask)
             for voice, mask in zip(voices, masks, strict=True)
         )
-        grid = (
-            pixels.shape[0] // self.vae.spatial_compression_ratio,
-            pixels.shape[1] // self.vae.spatial_compression_ratio,
-        )
-        shape = (1, self.transformer.config.in_channels, timeline.noise_frames, *grid)
+        ratio, channels = self.vae.spatial_compression_ratio, self.transformer.config.in_channels
+        shape = (1, channels, timeline.noise_frames, height // ratio, width // ratio)
         noise = self.prepare_latents(shape, latents, generator, positive.prompt_embeds.dtype)
         autoencoder.set_tiling(self.vae, tiling)
         image_latents = autoencoder.encode_portrait(
@@ -338,33 +338,36 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         """The portrait at the clip's size, (height, width, 3) uint8, its proportions changed a little as published."""
         if (height is None) != (width is None):
             raise ValueError(f"height and width come together, got height={height}, width={width}")
+        if not isinstance(image, np.ndarray | Image.Image):
+            raise TypeError(f"image must be an array or a PIL picture, got {type(image).__name__}")
         if height is None or width is None:
-            size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
-            height, width = portrait.published_size(*size, image_size)
+            rows, columns = np.asarray(image).shape[:2]
+            height, width = portrait.published_size(columns, rows, image_size)
         return portrait.resize_portrait(image, height, width)
 
     def prepare_face_masks(
         self,
-        pixels: np.ndarray,
+        image: np.ndarray,
+        height: int,
+        width: int,
         num_speakers: int,
         kept_frames: int,
         faces: Sequence[int | FaceBox] | None = None,
         face_masks: Sequence[np.ndarray | torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
-        """For every speaker (1 or kept_frames, height / 8, width / 8) in 0..1."""
-        height, width = pixels.shape[:2]
+        """For every speaker (1 or kept_frames, height / 8, width / 8) in 0..1; faces are looked for in `image`."""
         if faces is not None and face_masks is not None:
             raise ValueError("faces and face_masks say the same: give one of them")
-        if face_masks is None:
-            faces = [1] if faces is None and num_speakers == 1 else list(faces or [])
-            if len(faces) != num_speakers:
-                raise ValueError(f"{num_speakers} voices need as many faces, got {len(faces)}")
-            boxes = [portrait.face_box(pixels, number=one) if isinstance(one, int) else one for one in faces]
-            masks = [portrait.face_mask(box, height, width) for box in boxes]
-        else:
-            if len(face_masks) != num_speakers:
-                raise ValueError(f"{num_speakers} voices need as many face_masks, got {len(face_masks)}")
+        if faces is None and face_masks is None and num_speakers == 1:
+            faces = [1]
+        chosen: Sequence[Any] = face_masks if face_masks is not None else faces or []
+        if len(chosen) != num_speakers:
+            raise ValueError(f"every voice needs its face: {num_speakers} voices, {len(chosen)} faces or face_masks")
+        if face_masks is not None:
             masks = [portrait.check_mask(mask, height, width, kept_frames) for mask in face_masks]
+        else:
+            boxes = (portrait.face_box(image, number=one) if isinstance(one, int) else one for one in chosen)
+            masks = [portrait.face_mask(portrait.scaled_box(box, image, height, width), height, width) for box in boxes]
         ratio = self.vae.spatial_compression_ratio
         return [portrait.latent_mask(mask, height // ratio, width // ratio)[0, 0] for mask in masks]
 

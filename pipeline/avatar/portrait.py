@@ -126,10 +126,10 @@ def face_box(
     faces the published code means to take the largest and errs; here it is the largest.
 
     Args:
-        image: (height, width, 3) uint8, RGB: the *resized* picture, whose pixels the box counts.
+        image: (height, width, 3) uint8, RGB: the picture before it is resized, where a face is found best.
         name: What to call the picture in errors.
         number: Which face, 1 the largest. None takes the largest.
-        points: Five handles in the resized picture's pixels instead of a search; see pipeline.face.locate.
+        points: Five handles in the picture's pixels instead of a search; see pipeline.face.locate.
 
     Returns:
         x, y, width, height in pixels, not rounded.
@@ -141,6 +141,12 @@ def face_box(
     _check_rgb(image)
     box = face.locate(image, name=name, number=number, points=points).box
     return box.left, box.top, box.width, box.height
+
+
+def scaled_box(box: Sequence[float], image: np.ndarray, height: int, width: int) -> tuple[float, float, float, float]:
+    """A box of a picture, x, y, width, height, in the pixels of the same picture at another size."""
+    across, down = width / image.shape[1], height / image.shape[0]
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
 def face_mask(box: Sequence[float] | None, height: int, width: int) -> torch.Tensor:

@@ -191,7 +191,8 @@ class DenoisingRun:
             plain = json.loads((file.metadata() or {}).get("run", "{}"))
             if plain.get("format") != FORMAT:
                 raise ValueError(f"{path.name} must be a run saved in format {FORMAT}, got {plain.get('format')}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # cloned: a tensor in a file lies at another address, where a CPU may round its sums otherwise
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         stored = _unpack(plain["run"], tensors)
         return cls(
             timeline=Timeline(**stored["timeline"]),

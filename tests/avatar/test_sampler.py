@@ -1,0 +1,176 @@
+"""The denoising loop: stopped and continued, interrupted, cached. Its numbers stand in test_parity.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from pipeline.avatar.audio import SpeechFeatures
+from pipeline.avatar.presets import FLOW_SHIFT
+from pipeline.avatar.sampler import (
+    Conditions,
+    DenoisingRun,
+    FrameCache,
+    Settings,
+    Speaker,
+    denoise_step,
+    make_scheduler,
+)
+from pipeline.avatar.text import PromptEmbeds
+from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
+from pipeline.avatar.windows import plan_timeline
+from tests.avatar.builds import make_transformer
+
+ROOT = Path(__file__).parents[2]
+NUM_STEPS = 20
+
+
+def make_run(*, num_frames: int = 140, num_steps: int = NUM_STEPS, guidance_scale: float = 7.5) -> DenoisingRun:
+    """A run of two windows and two speakers, one of whom is masked frame by frame."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    timeline = plan_timeline(num_frames)
+    mask = torch.ones(1, 9, dtype=torch.int64)
+    mask[:, 3:5] = 0
+    prompts = [PromptEmbeds(draw(1, 9, 12), mask, draw(1, 10), "left out") for _ in range(2)]
+    speech = [SpeechFeatures(draw(num_frames * 2 + 10, 5, 16), torch.arange(num_frames) * 2) for _ in range(2)]
+    masks = [draw(1, 4, 4).sigmoid(), draw(timeline.kept_frames, 4, 4).sigmoid()]
+    speakers = tuple(map(Speaker, speech, masks))
+    conditions = Conditions(*prompts, draw(1, 4, 33, 4, 4), speakers)
+    settings = Settings(num_steps, guidance_scale)
+    return DenoisingRun(timeline, settings, conditions, draw(1, 4, timeline.latent_frames, 4, 4))
+
+
+def go_on(
+    run: DenoisingRun, num_steps: int = 1_000, model: HunyuanVideoAvatarTransformer3DModel | None = None
+) -> DenoisingRun:
+    """The run some steps later."""
+    torch.set_num_threads(1)
+    model = model or make_transformer()
+    scheduler = make_scheduler(FlowMatchEulerDiscreteScheduler(shift=FLOW_SHIFT).config, run.settings)
+    for _ in range(min(num_steps, run.settings.num_inference_steps - run.step)):
+        assert denoise_step(run, model, scheduler)
+    return run
+
+
+@pytest.fixture(scope="module")
+def model() -> HunyuanVideoAvatarTransformer3DModel:
+    return make_transformer()
+
+
+def test_a_run_continued_in_fresh_processes_ends_bit_for_bit_alike(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole = go_on(make_run()).latents
+    go_on(make_run(), 7).save(path)
+    program = (
+        "import sys; from pathlib import Path; from pipeline.avatar.sampler import DenoisingRun;"
+        "from tests.avatar.test_sampler import go_on; path = Path(sys.argv[1]);"
+        "go_on(DenoisingRun.load(path), 7).save(path)"
+    )
+    steps = [DenoisingRun.load(path).step]
+    while steps[-1] < NUM_STEPS:
+        subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, check=True, timeout=120)
+        steps.append(DenoisingRun.load(path).step)
+    assert steps == [7, 14, 20]
+    assert torch.equal(DenoisingRun.load(path).latents, whole)
+
+
+def test_a_saved_run_holds_everything(tmp_path: Path, model: HunyuanVideoAvatarTransformer3DModel) -> None:
+    run = go_on(make_run(), 8, model)
+    run.save(tmp_path / "run.safetensors")
+    again = DenoisingRun.load(tmp_path / "run.safetensors")
+    assert (again.timeline, again.settings, again.step) == (run.timeline, run.settings, 8)
+    assert again.conditions.prompt.dropped == "left out"
+    assert again.conditions.motion_pose == 25 and again.conditions.fps == 25
+    assert torch.equal(again.conditions.speakers[1].face_mask, run.conditions.speakers[1].face_mask)
+    assert again.positive_cache.window_of == run.positive_cache.window_of
+    assert torch.equal(again.negative_cache.read([0, 5])[0], run.negative_cache.read([0, 5])[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path, model: HunyuanVideoAvatarTransformer3DModel) -> None:
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="must be a run saved in format 1, got None"):
+        DenoisingRun.load(next(tmp_path.glob("*.safetensors")))
+
+
+def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    make_run().save(path)
+    before = path.read_bytes()
+
+    def fail(tensors: object, name: Path, **_: object) -> None:
+        name.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pipeline.avatar.sampler.save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        make_run().save(path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_interrupt_between_windows_leaves_the_step_to_be_made_again(
+    model: HunyuanVideoAvatarTransformer3DModel,
+) -> None:
+    run, whole = make_run(num_steps=3), go_on(make_run(num_steps=3), model=model).latents
+    scheduler = make_scheduler(FlowMatchEulerDiscreteScheduler(shift=FLOW_SHIFT).config, run.settings)
+    denoise_step(run, model, scheduler)
+    before, answers = run.latents.clone(), iter([False, True])
+    assert not denoise_step(run, model, scheduler, lambda: next(answers))
+    assert run.step == 1 and torch.equal(run.latents, before)
+    while not run.is_done:
+        assert denoise_step(run, model, scheduler)
+    assert torch.equal(run.latents, whole)
+
+
+def test_no_guidance_runs_one_branch(model: HunyuanVideoAvatarTransformer3DModel) -> None:
+    calls: list[int] = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    go_on(make_run(guidance_scale=1), 1, model)
+    alone = len(calls)
+    go_on(make_run(guidance_scale=2), 1, model)
+    handle.remove()
+    assert (alone, len(calls) - alone) == (2, 4), "two windows"
+
+
+def test_the_step_cache_computes_less_and_ends_near(model: HunyuanVideoAvatarTransformer3DModel) -> None:
+    blocks: list[int] = []
+    handle = model.transformer_blocks[0].register_forward_hook(lambda *_: blocks.append(1))
+    cached = go_on(make_run(), model=model).latents
+    num_cached = len(blocks)
+    run = make_run()
+    run.settings = Settings(NUM_STEPS, 7.5, use_step_cache=False)
+    full = go_on(run, model=model).latents
+    handle.remove()
+    assert (num_cached, len(blocks) - num_cached) == (15 * 4, 20 * 4), "two windows of two branches"
+    assert 1e-3 < float((cached - full).abs().max() / full.std()) < 3
+
+
+def test_latents_are_rounded_as_published(model: HunyuanVideoAvatarTransformer3DModel) -> None:
+    latents = go_on(make_run(num_frames=100, num_steps=2), model=model).latents
+    assert latents.dtype == torch.float32
+    assert torch.equal(latents, latents.to(torch.bfloat16).float())
+
+
+def test_a_cache_asked_before_it_is_written_says_so() -> None:
+    cache = FrameCache()
+    with pytest.raises(ValueError, match="latent frames 0 to 2 were not all computed in full before"):
+        cache.read([0, 1, 2])
+    cache.write([0, 1], 4, (torch.rand(1, 3 * 5, 8), torch.rand(1, 2, 8)))
+    with pytest.raises(ValueError, match="latent frames 1 to 2"):
+        cache.read([1, 2])
+
+
+def test_a_cache_keeps_no_window_that_no_frame_needs() -> None:
+    cache = FrameCache()
+    for number in range(3):
+        cache.write([0, 1], 2, (torch.full((1, 3 * 5, 8), float(number)), torch.full((1, 2, 8), float(number))))
+    assert len(cache.windows) == 1
+    hidden_states, text = cache.read([1])
+    assert float(hidden_states.min()) == float(text.max()) == 2
