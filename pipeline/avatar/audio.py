@@ -84,7 +84,7 @@ def load_waveform(path: Path) -> np.ndarray:
     Returns:
         (samples,) float32, full scale at -1 and 1.
 
-    Source: HunyuanVideo-Avatar, audio_preprocessor.py, get_audio_feature.
+    Source: HunyuanVideo-Avatar, hymm_sp/data_kits/audio_dataset.py, get_audio_feature.
     """
     waveform, _ = librosa.load(path, sr=SAMPLE_RATE)
     return waveform

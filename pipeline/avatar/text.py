@@ -33,9 +33,9 @@ from pipeline.errors import WordTaken
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = "\nThe person looks like<image>"  # Source: HunyuanVideo-Avatar, hymm_sp/data_kits/audio_dataset.py
+SUFFIX = "\nThe person looks like<image>"  # Source: HunyuanVideo-Avatar, hymm_sp/text_encoder
 CROP = DEFAULT_PROMPT_TEMPLATE["crop_start"]  # 95 tokens of instruction, the same for every prompt: not handed on
-MAX_TOKENS = CROP + 256  # of the filled-in template. Source: HunyuanVideo-Avatar, hymm_sp/constants.py
+MAX_TOKENS = CROP + 256  # of the filled-in template. Source: HunyuanVideo-Avatar, text_len
 UNUSED_LAYERS = 2  # the last of the language model, and its norm. Source: the same, hidden_state_skip_layer
 # of CLIP's pictures, from 0 to 1, red, green, blue, to the published code's digits: one has 0.40821073 elsewhere, which
 # rounds a few float16 otherwise. Source: HunyuanVideo-Avatar, hymm_sp/data_kits/audio_dataset.py
@@ -113,7 +113,7 @@ def encode_prompt(
         WordTaken: the prompt contains one of the tokenizers' own words, as <image>.
         ValueError: another kind of picture, or tokenizer and text encoder do not belong together.
 
-    Source: HunyuanVideo-Avatar, hymm_sp/sample_inference_audio.py, encode_prompt.
+    Source: HunyuanVideo-Avatar, pipeline_hunyuan_video_audio.py, encode_prompt_audio_text_base.
     """
     pixels = _rgb(image)
     tokens = tokenize_prompt(
@@ -269,7 +269,7 @@ def llava_rows(
         (1, rows, dim) on the CPU: a row per token after the 95th and per part of the portrait, in place of the image
         token; then the one row that stands for every place of no token, unless there is none.
 
-    Source: HunyuanVideo-Avatar, hymm_sp/text_encoder/__init__.py, with transformers 4.45.1.
+    Source: HunyuanVideo-Avatar, hymm_sp/text_encoder, with transformers 4.45.1.
     """
     with brought_in(text_encoder) as device:
         inputs_embeds, attention_mask, position_ids = llava_inputs(input_ids, pixel_values, text_encoder, device)
