@@ -16,6 +16,7 @@ from diffusers.utils import BaseOutput, logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import (
+    AutoTokenizer,
     CLIPTextModel,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerBase,
@@ -24,10 +25,11 @@ from transformers import (
 )
 
 from pipeline.avatar import audio as speech
-from pipeline.avatar import autoencoder, portrait, presets, text
+from pipeline.avatar import autoencoder, portrait, presets, text, weights
 from pipeline.avatar.sampler import Conditions, DenoisingRun, Settings, Speaker, denoise_step, make_scheduler
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.windows import plan_timeline
+from pipeline.errors import WeightsNotFound
 
 logger = logging.get_logger(__name__)
 
@@ -97,6 +99,73 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             scheduler=scheduler,
         )
         self._interrupt = False
+
+    @classmethod
+    def from_published(
+        cls,
+        folder: Path,
+        *,
+        precision: str = "bf16",
+        converted: Path | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        encoder_dtype: torch.dtype = torch.float16,
+        rope_axes_dim: Sequence[int] | None = None,
+        on_progress: weights.OnProgress | None = None,
+    ) -> "HunyuanVideoAvatarPipeline":
+        """Open the published repository as it is downloaded; transformer and VAE are converted once.
+
+        Args:
+            folder: The repository's, or its `ckpts`.
+            precision: "bf16" or "fp8": which of the transformer's files.
+            converted: Where the converted models go and are found again; None for a folder `converted` beside the
+                published ones.
+            dtype: Of the transformer; published: bfloat16.
+            encoder_dtype: Of the VAE and the text encoders; published: float16. The audio encoder stays in float32.
+            rope_axes_dim: As in `weights.transformer_config_of`.
+            on_progress: Told bytes done and bytes in all, while a model is converted.
+
+        Raises:
+            ValueError: another precision.
+            WeightsError: a part is missing, damaged or another model's.
+            SpaceMissing, DiskFull: the converted models do not fit.
+
+        Source: HunyuanVideo-Avatar, hymm_sp/constants.py, for the layout.
+        """
+        if precision not in ("bf16", "fp8"):
+            raise ValueError(f'precision must be "bf16" or "fp8", got {precision!r}')
+        folder = Path(folder) / "ckpts" if (Path(folder) / "ckpts").is_dir() else Path(folder)
+        parts = {name: folder / place for name, place in presets.PUBLISHED_FOLDERS.items()}
+        for part in parts.values():
+            if not part.is_dir():
+                raise WeightsNotFound(folder=str(folder), needed=str(part.relative_to(folder)), found="-")
+        suffix = {"bf16": "", "fp8": "_fp8"}[precision]
+        source = parts["transformer"] / f"mp_rank_00_model_states{suffix}.pt"
+        scale_map = source.with_name(f"{source.stem}_map.pt") if precision == "fp8" else None
+        converted = folder / "converted" if converted is None else Path(converted)
+        model_folder, vae_folder = converted / f"transformer_{precision}", converted / "vae"
+        if not (model_folder / weights.INDEX).is_file():
+            weights.convert_transformer_file(
+                source, model_folder, scale_map=scale_map, rope_axes_dim=rope_axes_dim, on_progress=on_progress
+            )
+        if not (vae_folder / weights.INDEX).is_file():
+            weights.convert_vae_file(parts["vae"], vae_folder, on_progress=on_progress)
+        clip_tokenizer = parts["text_encoder_2"] / "tokenizer"
+        local: dict[str, Any] = {"local_files_only": True}
+        return cls(
+            vae=AutoencoderKLHunyuanVideo.from_pretrained(vae_folder, torch_dtype=encoder_dtype, **local),
+            text_encoder=LlavaForConditionalGeneration.from_pretrained(
+                parts["text_encoder"], dtype=encoder_dtype, **local
+            ),
+            tokenizer=AutoTokenizer.from_pretrained(parts["text_encoder"], **local),
+            text_encoder_2=CLIPTextModel.from_pretrained(parts["text_encoder_2"], dtype=encoder_dtype, **local),
+            tokenizer_2=AutoTokenizer.from_pretrained(
+                clip_tokenizer if clip_tokenizer.is_dir() else parts["text_encoder_2"], **local
+            ),
+            audio_encoder=WhisperModel.from_pretrained(parts["audio_encoder"], dtype=torch.float32, **local),
+            feature_extractor=WhisperFeatureExtractor.from_pretrained(parts["audio_encoder"], **local),
+            transformer=weights.load_transformer(model_folder, dtype=dtype),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=presets.FLOW_SHIFT),
+        )
 
     @property
     def interrupt(self) -> bool:

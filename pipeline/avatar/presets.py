@@ -27,3 +27,11 @@ NEGATIVE_PROMPT = (  # Source: HunyuanVideo-Avatar, hymm_sp/sample_inference_aud
     "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, bad hands, bad teeth, "
     "bad eyes, bad limbs, distortion, blurring, Lens changes"
 )
+
+PUBLISHED_FOLDERS = {  # component -> its folder under ckpts; Source: HunyuanVideo-Avatar, hymm_sp/constants.py
+    "transformer": "hunyuan-video-t2v-720p/transformers",
+    "vae": "hunyuan-video-t2v-720p/vae",
+    "text_encoder": "llava_llama_image",
+    "text_encoder_2": "text_encoder_2",
+    "audio_encoder": "whisper-tiny",
+}

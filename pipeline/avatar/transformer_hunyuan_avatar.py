@@ -4,6 +4,7 @@ motion and frame-rate inputs.
 Knows tensors alone: what is spoken, where the face is and which step it is are the pipeline's business.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,7 +181,7 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
         out_channels: Of the prediction.
         num_attention_heads: Heads.
         attention_head_dim: Width of a head; the width of the model is heads x this.
-        num_layers: Double blocks; every second one, from the second on, has an audio adapter.
+        num_layers: Double blocks.
         num_single_layers: Single blocks.
         num_refiner_layers: Blocks of the text refiner.
         mlp_ratio: Width of the feed-forward layers over that of the model.
@@ -197,6 +198,7 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
         audio_hidden_dim: Width of the audio projection.
         audio_tokens: Audio tokens a video frame.
         audio_adapter_dim: Width of an adapter's one head.
+        audio_adapter_layers: Double blocks with an adapter, from 0; None for every second one, from 1 on.
 
     Source: HunyuanVideo-Avatar, hymm_sp/modules/models_audio.py, HYVideoDiffusionTransformer.
     """
@@ -239,6 +241,7 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
         audio_hidden_dim: int = 1024,
         audio_tokens: int = 4,
         audio_adapter_dim: int = 1024,
+        audio_adapter_layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             in_channels=in_channels,
@@ -266,7 +269,7 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
         self.audio_proj = HunyuanVideoAvatarAudioProjection(
             audio_window, audio_blocks, audio_channels, audio_hidden_dim, dim, audio_tokens
         )
-        for number in range(1, num_layers, 2):
+        for number in range(1, num_layers, 2) if audio_adapter_layers is None else audio_adapter_layers:
             self.transformer_blocks[number] = HunyuanVideoAvatarTransformerBlock(
                 num_attention_heads,
                 attention_head_dim,

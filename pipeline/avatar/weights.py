@@ -133,28 +133,39 @@ def _numbered(layer: str) -> tuple[str, int | None]:
 PUBLISHED = {ours: published for published, parts in LAYERS.items() for ours in parts}
 
 
-def our_names(published: str) -> tuple[str, ...] | None:
+def our_names(published: str, adapter_layers: Sequence[int] | None = None) -> tuple[str, ...] | None:
     """Our names of a published transformer tensor, from the top of its rows; None when it is not one.
 
-    The published adapters are numbered by themselves; ours stand in the double blocks 1, 3, 5 and on.
+    Args:
+        published: Its name.
+        adapter_layers: Our double blocks with an audio adapter, which the published adapters, numbered by themselves,
+            belong to; None for 1, 3, 5 and on.
     """
     layer, _, kind = published.rpartition(".")
     pattern, number = _numbered(layer)
     if number is not None and pattern.startswith("audio_adapter_blocks."):
-        number = number * 2 + 1
+        if adapter_layers is not None and number >= len(adapter_layers):
+            return None
+        number = number * 2 + 1 if adapter_layers is None else adapter_layers[number]
     return tuple(f"{name.replace('{i}', str(number))}.{kind}" for name in LAYERS.get(pattern, ())) or None
 
 
-def published_name(ours: str) -> str | None:
-    """The published tensor that holds ours; None when it is not one of the transformer's."""
+def published_name(ours: str, adapter_layers: Sequence[int] | None = None) -> str | None:
+    """The published tensor that holds ours; None when it is not one of the transformer's. Arguments as `our_names`."""
     layer, _, kind = ours.rpartition(".")
     pattern, number = _numbered(layer)
     published = PUBLISHED.get(pattern)
     if published is None:
         return None
     if number is not None and published.startswith("audio_adapter_blocks."):
-        number //= 2
+        number = number // 2 if adapter_layers is None else list(adapter_layers).index(number)
     return f"{published.replace('{i}', str(number))}.{kind}"
+
+
+def adapter_layers_of(ours: Iterable[str]) -> list[int]:
+    """The double blocks with an audio adapter, from the names of our tensors."""
+    matches = (re.match(r"transformer_blocks\.(\d+)\.audio_adapter\.", name) for name in ours)
+    return sorted({int(match[1]) for match in matches if match})
 
 
 def published_shapes(ours: Shapes) -> dict[str, tuple[int, ...]]:
@@ -164,8 +175,9 @@ def published_shapes(ours: Shapes) -> dict[str, tuple[int, ...]]:
         ValueError: a name that no published tensor holds.
     """
     needed: dict[str, tuple[int, ...]] = {}
+    adapter_layers = adapter_layers_of(ours)
     for name, shape in ours.items():
-        published = published_name(name)
+        published = published_name(name, adapter_layers)
         if published is None:
             raise ValueError(f"no published tensor holds {name}")
         rows = needed.get(published, (0,))[0]
@@ -180,8 +192,9 @@ def convert_transformer(published: Tensors, num_rows: Mapping[str, int]) -> Iter
         published: Tensors under their published names.
         num_rows: Rows of each of our tensors, by name.
     """
+    adapter_layers = adapter_layers_of(num_rows)
     for name, tensor in published.items():
-        ours = our_names(name) or ()
+        ours = our_names(name, adapter_layers) or ()
         if name.rpartition(".")[0] in SWAPPED:
             tensor = torch.cat(tensor.chunk(2)[::-1])
         parts = tensor.split([num_rows[part] for part in ours]) if len(ours) > 1 else [tensor]
@@ -200,6 +213,7 @@ def transformer_config_of(
     rope_axes_dim: Sequence[int] | None = None,
     audio_window: int = AUDIO_WINDOW,
     audio_blocks: int = AUDIO_BLOCKS,
+    audio_adapter_layers: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """The sizes of a transformer, read from its published shapes; the published size where a name is missing.
 
@@ -210,6 +224,7 @@ def transformer_config_of(
         audio_window: Encoder positions in a frame's slice of speech features; the weights tell only its product with
             `audio_blocks` and the encoder's width.
         audio_blocks: Hidden states of the audio encoder.
+        audio_adapter_layers: Double blocks with an audio adapter, which no weight tells; None for 1, 3, 5 and on.
 
     Returns:
         Arguments of `HunyuanVideoAvatarTransformer3DModel`.
@@ -251,6 +266,7 @@ def transformer_config_of(
         "audio_hidden_dim": side("audio_proj.proj1.weight", 0, 1024),
         "audio_tokens": max(side("audio_proj.proj3.weight", 0, 4 * dim) // dim, 1),
         "audio_adapter_dim": side("audio_adapter_blocks.0.to_q.weight", 0, 1024),
+        "audio_adapter_layers": None if audio_adapter_layers is None else list(audio_adapter_layers),
     }
 
 
@@ -622,9 +638,10 @@ def convert_transformer_file(
     our_shapes = _shapes(model.state_dict())
     num_rows = {name: shape[0] for name, shape in our_shapes.items() if shape}
     our_scales = dict(_convert_scales(scales or {}))
+    adapter_layers = adapter_layers_of(our_shapes)
     entries = []
     for name, tensor in published.items():
-        for ours in our_names(name) or ():
+        for ours in our_names(name, adapter_layers) or ():
             entries.append(Entry(ours, tensor.dtype, our_shapes[ours]))
             if f"{ours}_scale" in our_scales:
                 entries.append(Entry(f"{ours}_scale", torch.float32, ()))
@@ -636,7 +653,7 @@ def convert_transformer_file(
             if name in our_scales:
                 yield our_scales[name]
             else:
-                holder = str(published_name(name))
+                holder = str(published_name(name, adapter_layers))
                 yield dict(convert_transformer({holder: opened[holder]}, num_rows))[name]
 
     model.save_config(target_folder)

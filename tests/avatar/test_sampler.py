@@ -42,7 +42,7 @@ def make_run(*, num_frames: int = 140, num_steps: int = NUM_STEPS, guidance_scal
     speech = [SpeechFeatures(draw(num_frames * 2 + 10, 5, 16), torch.arange(num_frames) * 2) for _ in range(2)]
     masks = [draw(1, 4, 4).sigmoid(), draw(timeline.kept_frames, 4, 4).sigmoid()]
     speakers = tuple(map(Speaker, speech, masks))
-    conditions = Conditions(*prompts, draw(1, 4, 33, 4, 4), speakers)
+    conditions = Conditions(prompts[0], prompts[1], draw(1, 4, 33, 4, 4), speakers)
     settings = Settings(num_steps, guidance_scale)
     return DenoisingRun(timeline, settings, conditions, draw(1, 4, timeline.latent_frames, 4, 4))
 

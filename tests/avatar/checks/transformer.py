@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
-from pipeline.avatar.weights import convert_transformer
+from pipeline.avatar.weights import transformer_config_of, transformer_of
 from tests.avatar.checks import Difference
 
 TOLERANCE = 2e-5  # Source: the goldens' README; diffusers' blocks were measured at 2.9e-6
@@ -30,34 +30,23 @@ INPUTS = {  # published name -> ours
 Tensors = dict[str, torch.Tensor]
 
 
-def load_model(folder: Path) -> HunyuanVideoAvatarTransformer3DModel:
-    """The tiny transformer of a folder, its sizes read from the files, loaded strictly."""
+def sizes_of(folder: Path, published: Tensors) -> dict[str, Any]:
+    """The sizes of a folder's tiny transformer: from its weights, and from its JSON what they cannot tell."""
     config = json.loads((folder / "transformer_tiny.json").read_text(encoding="utf-8"))["config"]
-    audio, heads = config["audio_proj"], config["num_heads"]
-    model = HunyuanVideoAvatarTransformer3DModel(
-        in_channels=config["in_channels"],
-        out_channels=config["out_channels"],
-        num_attention_heads=heads,
-        attention_head_dim=config["hidden_size"] // heads,
-        num_layers=config["depth_double_blocks"],
-        num_single_layers=config["depth_single_blocks"],
-        mlp_ratio=config["mlp_width_ratio"],
-        text_embed_dim=config["text_states_dim"],
-        pooled_projection_dim=config["text_states_dim_2"],
-        rope_theta=config["rope_theta"],
-        rope_axes_dim=tuple(config["rope_dim_list"]),
-        audio_window=audio["window"],
-        audio_blocks=audio["blocks"],
-        audio_channels=audio["channels"],
-        audio_hidden_dim=audio["intermediate_dim"],
-        audio_tokens=audio["context_tokens"],
-        audio_adapter_dim=config["audio_adapter"]["dim_head"],
-    ).eval()
+    return transformer_config_of(
+        {name: tuple(tensor.shape) for name, tensor in published.items()},
+        rope_axes_dim=config["rope_dim_list"],
+        audio_window=config["audio_proj"]["window"],
+        audio_blocks=config["audio_proj"]["blocks"],
+        audio_adapter_layers=config["audio_adapter"]["after_double_blocks"],
+    )
+
+
+def load_model(folder: Path) -> HunyuanVideoAvatarTransformer3DModel:
+    """The tiny transformer of a folder, loaded strictly."""
     stored = load_file(folder / "transformer_tiny.safetensors")
     published = {name.removeprefix("sd."): tensor for name, tensor in stored.items() if name.startswith("sd.")}
-    num_rows = {name: len(tensor) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(dict(convert_transformer(published, num_rows)), strict=True)
-    return model
+    return transformer_of(published, sizes_of(folder, published))
 
 
 def inputs_of(tensors: Tensors, case: str, sample: int) -> dict[str, torch.Tensor]:

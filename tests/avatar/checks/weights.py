@@ -20,6 +20,7 @@ from pipeline.avatar.weights import (
 )
 from pipeline.errors import WeightsMismatch
 from tests.avatar.checks import Difference
+from tests.avatar.checks.transformer import sizes_of
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -51,17 +52,9 @@ def names_apart(found: Shapes, needed: Shapes) -> int:
 
 def tiny_transformer(folder: Path) -> int:
     """Names that a strict load of the tiny transformer refuses."""
-    config = json.loads((folder / "transformer_tiny.json").read_text("utf-8"))["config"]
-    audio = config["audio_proj"]
     published = stored(folder / "transformer_tiny.safetensors")
-    sizes = transformer_config_of(
-        shapes_of(published),
-        rope_axes_dim=config["rope_dim_list"],
-        audio_window=audio["window"],
-        audio_blocks=audio["blocks"],
-    )
     try:
-        transformer_of(published, sizes)
+        transformer_of(published, sizes_of(folder, published))
     except WeightsMismatch as error:
         return disagreeing(error)
     return 0
