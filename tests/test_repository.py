@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging"}  # with gradio[mcp] and pytest, which need them
 NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
-TOOLS = {"mypy", "peft", "pytest-xdist", "ruff"}  # programs and plugins: started, or found by diffusers, not imported
+TOOLS = {"mypy", "pytest-xdist", "ruff"}  # programs and plugins: started, not imported
 
 
 def requirements(name: str) -> dict[str, Requirement]:

@@ -46,11 +46,13 @@ class HunyuanVideoAvatarPipelineOutput(BaseOutput):
         frames: By `output_type`: "np" (1, num_frames, height, width, 3) float32 in [0, 1]; "pt"
             (1, num_frames, 3, height, width) the same; "pil" a list with one list of pictures; "latent"
             (1, channels, latent_frames, height / 8, width / 8).
-        dropped: The end of the prompt, where it was too long to be read; "" when all was read.
+        dropped: The end of the prompt that was too long to be read; "" when all was.
+        dropped_2: The end of it that is missing from its summary (CLIP reads 77 tokens), though the rest was read.
     """
 
     frames: Any
     dropped: str = ""
+    dropped_2: str = ""
 
 
 class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin):
@@ -148,7 +150,10 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
                 source, model_folder, scale_map=scale_map, rope_axes_dim=rope_axes_dim, on_progress=on_progress
             )
         if not (vae_folder / weights.INDEX).is_file():
-            weights.convert_vae_file(parts["vae"], vae_folder, on_progress=on_progress)
+            config = AutoencoderKLHunyuanVideo.load_config(parts["vae"])
+            weights.convert_vae_file(
+                parts["vae"], vae_folder, norm_num_groups=config["norm_num_groups"], on_progress=on_progress
+            )
         clip_tokenizer = parts["text_encoder_2"] / "tokenizer"
         local: dict[str, Any] = {"local_files_only": True}
         return cls(
@@ -189,7 +194,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         tiling: autoencoder.Tiling | None = autoencoder.PUBLISHED_TILING,
         **options: Any,
-    ) -> HunyuanVideoAvatarPipelineOutput | tuple[Any, str]:
+    ) -> HunyuanVideoAvatarPipelineOutput | tuple[Any, str, str]:
         """Make one clip.
 
         Args:
@@ -243,8 +248,10 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             if output_type == "np":
                 frames = frames.permute(0, 1, 3, 4, 2).numpy()
         self.maybe_free_model_hooks()
-        dropped = run.conditions.prompt.dropped
-        return HunyuanVideoAvatarPipelineOutput(frames, dropped) if return_dict else (frames, dropped)
+        output = HunyuanVideoAvatarPipelineOutput(
+            frames, run.conditions.prompt.dropped, run.conditions.prompt.dropped_2
+        )
+        return output if return_dict else (output.frames, output.dropped, output.dropped_2)
 
     @torch.no_grad()
     def prepare(
@@ -329,6 +336,8 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         positive = self.encode_prompt(presets.PROMPT_PREFIX + prompt, pixels, cache_dir)
         if positive.dropped:
             logger.warning("The prompt was too long; this end of it was not read: %s", positive.dropped)
+        elif positive.dropped_2:
+            logger.warning("CLIP reads 77 tokens; its summary of the prompt lacks this end: %s", positive.dropped_2)
         negative = positive if guidance_scale == 1 else self.encode_prompt(negative_prompt, pixels, cache_dir)
         speakers = tuple(
             Speaker(self.encode_audio(voice, timeline.num_frames), mask)

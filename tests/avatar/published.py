@@ -14,7 +14,14 @@ from typing import Any
 import torch
 
 from pipeline.avatar.fp8 import quantize, swap_linears
-from pipeline.avatar.weights import build_transformer, published_name, published_shapes
+from pipeline.avatar.weights import (
+    SWAPPED,
+    adapter_layers_of,
+    build_transformer,
+    our_names,
+    published_name,
+    published_shapes,
+)
 
 PROJECT = Path(__file__).parents[2]
 SAMPLE_SECONDS = 0.02  # between two looks at a process's memory
@@ -46,6 +53,16 @@ def published_tensors(
         name: torch.randn(shape, generator=generator, dtype=dtype).mul_(0.02)
         for name, shape in published_shapes(ours).items()
     }
+
+
+def published_from(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a transformer as the published file holds them."""
+    adapter_layers = adapter_layers_of(ours)
+    published = {}
+    for name in published_shapes({name: tuple(tensor.shape) for name, tensor in ours.items()}):
+        tensor = torch.cat([ours[part] for part in our_names(name, adapter_layers) or ()])
+        published[name] = torch.cat(tensor.chunk(2)[::-1]) if name.rpartition(".")[0] in SWAPPED else tensor
+    return published
 
 
 def in_fp8(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -223,7 +224,6 @@ def test_group_offload_changes_nothing(kind, tmp_path):
 
 
 def test_a_lora_is_added_in_the_models_own_type_and_taken_off_again():
-    peft = pytest.importorskip("peft")
     model = a_transformer()
     names = swap_linears(model)
     wanted = prediction(model)
@@ -239,7 +239,6 @@ def test_a_lora_is_added_in_the_models_own_type_and_taken_off_again():
 
 
 def test_a_lora_cannot_be_fused_into_fp8():
-    peft = pytest.importorskip("peft")
     model = a_transformer()
     swap_linears(model)
     model.add_adapter(peft.LoraConfig(r=2, target_modules=r".*transformer_blocks.*attn\.to_q", init_lora_weights=False))

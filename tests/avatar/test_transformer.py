@@ -14,6 +14,7 @@ import torch.multiprocessing
 from diffusers import ContextParallelConfig, FasterCacheConfig, FirstBlockCacheConfig, MagCacheConfig
 from diffusers.hooks import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig, apply_group_offloading
 from diffusers.models._modeling_parallel import ParallelConfig
+from peft import LoraConfig
 
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from tests.avatar.builds import make_inputs, make_transformer
@@ -220,8 +221,6 @@ def test_layerwise_casting_stores_blocks_in_eight_bits_and_leaves_the_rest(expec
 
 
 def test_lora_is_added_scaled_switched_and_removed(expected: torch.Tensor) -> None:
-    from peft import LoraConfig
-
     model = make_transformer()
     layers = ["to_q", "audio_adapter.to_out"]
     model.add_adapter(LoraConfig(r=2, target_modules=layers, init_lora_weights=False), adapter_name="style")

@@ -30,6 +30,7 @@ from pipeline.avatar.weights import (
     our_names,
     published_name,
     transformer_config_of,
+    transformer_of,
 )
 from pipeline.errors import (
     DiskFull,
@@ -623,3 +624,16 @@ def test_a_vae_with_a_name_too_few_is_refused(vae_source, tmp_path):
     torch.save(tensors, tmp_path / "pytorch_model.pt")
     with pytest.raises(WeightsMismatch, match=r"vae: 1 names missing \(quant_conv\.bias\)"):
         convert_vae_file(tmp_path, tmp_path / "target", norm_num_groups=4)
+
+
+def test_adapters_may_stand_in_other_blocks() -> None:
+    config = {**TINY, "num_layers": 4, "audio_adapter_layers": [0, 2, 3]}
+    published = published_tensors(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in published.items()}
+    assert {name.split(".")[1] for name in shapes if name.startswith("audio_adapter_blocks.")} == {"0", "1", "2"}
+    sizes = transformer_config_of(shapes, rope_axes_dim=TINY["rope_axes_dim"], audio_adapter_layers=[0, 2, 3])
+    model = transformer_of(published, sizes)
+    assert [hasattr(block, "audio_adapter") for block in model.transformer_blocks] == [True, False, True, True]
+    assert torch.equal(
+        model.transformer_blocks[2].audio_adapter.to_q.weight, published["audio_adapter_blocks.1.to_q.weight"]
+    )
