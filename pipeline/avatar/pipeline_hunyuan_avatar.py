@@ -269,6 +269,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         num_inference_steps: int = presets.NUM_INFERENCE_STEPS,
         guidance_scale: float = presets.GUIDANCE_SCALE,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
         faces: Sequence[int | FaceBox] | None = None,
         face_masks: Sequence[np.ndarray | torch.Tensor] | None = None,
         motion_exp: int = presets.MOTION_EXP,
@@ -294,6 +295,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             num_inference_steps: The same as in `__call__`.
             guidance_scale: The same.
             generator: The same.
+            seed: Instead of a generator: that of one on the device that computes, as published.
             faces: For every voice the face it moves: its number, 1 the largest, or its x, y, width, height in pixels
                 of the picture as given. None: the largest face, for one voice.
             face_masks: Instead of `faces`, for every voice (height, width) or (latent frames, height, width) in 0..1,
@@ -312,6 +314,10 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             FaceError: no face, or not the one asked for.
         """
         settings = self._check_settings(num_inference_steps, guidance_scale, use_step_cache)
+        if seed is not None:
+            if generator is not None:
+                raise ValueError("generator and seed say the same: give one of them")
+            generator = torch.Generator(self._execution_device).manual_seed(seed)
         voices = [audio] if isinstance(audio, np.ndarray) and audio.ndim < 3 else list(audio)
         if not voices:
             raise ValueError("audio holds no voice; one or more are needed")

@@ -18,7 +18,6 @@ NUM_INFERENCE_STEPS = 50
 GUIDANCE_SCALE = 7.5
 FLOW_SHIFT = 5.0  # of the scheduler's sigmas
 IMAGE_SIZE = 704  # pixels, the shorter side
-SEED = 128
 
 MOTION_POSE = 25  # strength of head motion, an id the network embeds
 MOTION_EXP = 30  # strength of expression

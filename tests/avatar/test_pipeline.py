@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
+from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
 from pipeline import media
@@ -86,6 +87,10 @@ def test_same_generator_gives_same_frames_and_another_gives_others(
     assert np.array_equal(run(pipe, portrait, voice).frames, clip)
     other = run(pipe, portrait, voice, generator=torch.Generator().manual_seed(6)).frames
     assert not np.allclose(other, clip, atol=0.01)
+
+
+def test_a_seed_is_a_generator_with_it(pipe: Pipe, portrait: Image.Image, voice: np.ndarray, clip: np.ndarray) -> None:
+    assert np.array_equal(run(pipe, portrait, voice, generator=None, seed=5).frames, clip)
 
 
 def test_every_output_type_holds_the_same_clip(
@@ -217,6 +222,22 @@ def test_models_may_be_offloaded(portrait: Image.Image, voice: np.ndarray, clip:
         assert np.allclose(run(pipe, portrait, voice).frames, clip, atol=1e-5)
 
 
+def test_lora_weights_load_from_a_file(
+    portrait: Image.Image, voice: np.ndarray, clip: np.ndarray, tmp_path: Path
+) -> None:
+    trained = make_transformer(text_embed_dim=32, pooled_projection_dim=24)
+    trained.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
+    Pipe.save_lora_weights(tmp_path, transformer_lora_layers=get_peft_model_state_dict(trained))
+    pipe = make_pipeline()
+    pipe.load_lora_weights(tmp_path, adapter_name="style")
+    changed = run(pipe, portrait, voice).frames
+    assert not np.allclose(changed, clip, atol=0.01)
+    pipe.set_adapters("style", adapter_weights=0.0)
+    assert np.allclose(run(pipe, portrait, voice).frames, clip, atol=1e-5)
+    pipe.unload_lora_weights()
+    assert np.allclose(run(pipe, portrait, voice).frames, clip, atol=1e-5)
+
+
 # --- saved and loaded -------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +336,7 @@ def test_a_published_folder_that_lacks_a_part_says_which(tmp_path: Path) -> None
         ({"sample_rate": 8_000}, "8000 Hz; 16000 Hz is needed"),
         ({"face_masks": [np.ones((32, 32), np.float32)]}, r"shape \(32, 32\); needed is .*\(64, 64\)"),
         ({"face_masks": [np.full((SIZE, SIZE), 3.0)]}, "values range from 3.0 to 3.0; 0 to 1 is needed"),
+        ({"seed": 5}, "generator and seed say the same"),
         ({"faces": [1, 1]}, "1 voices, 2 faces"),
         ({"faces": [1], "face_masks": [np.ones((SIZE, SIZE))]}, "give one of them"),
         ({"latents": torch.zeros(1, 4, 3, 8, 8)}, r"latents must be \(1, 4, 65, 8, 8\), got \(1, 4, 3, 8, 8\)"),
