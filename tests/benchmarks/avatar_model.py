@@ -325,7 +325,7 @@ def time_forward(
 def say(*cells: str) -> None:
     """One row of a table."""
     first, *others = cells
-    print(f"  {first:<42}" + "".join(f"{cell:>20}" for cell in others), flush=True)
+    print(f"  {first:<30}" + "".join(f"{cell:>17}" for cell in others), flush=True)
 
 
 def report_counts(config: Config, windows: Iterable[Window]) -> None:
@@ -439,6 +439,7 @@ def main() -> None:
     report_counts({}, WINDOWS)
     if not asked.counts_only:
         report_times(device, {}, FORWARD_WINDOW if device.type == "cuda" else CPU_WINDOW)
+    print(f"\nLoad after: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
