@@ -3,14 +3,22 @@
 Calls the stages one after the other; what each computes stands in its own module.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLHunyuanVideo, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AutoencoderKLHunyuanVideo,
+    DiffusionPipeline,
+    FasterCacheConfig,
+    FlowMatchEulerDiscreteScheduler,
+    PyramidAttentionBroadcastConfig,
+)
 from diffusers.loaders import HunyuanVideoLoraLoaderMixin
 from diffusers.utils import BaseOutput, logging
 from diffusers.utils.torch_utils import randn_tensor
@@ -33,6 +41,7 @@ from pipeline.errors import WeightsNotFound
 
 logger = logging.get_logger(__name__)
 
+ONE_STATE_CACHES = (FasterCacheConfig, PyramidAttentionBroadcastConfig)  # made for both branches in one batch
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Picture = np.ndarray | Image.Image
 FaceBox = Sequence[float]  # x, y, width, height in pixels of the picture as it is given
@@ -46,13 +55,15 @@ class HunyuanVideoAvatarPipelineOutput(BaseOutput):
         frames: By `output_type`: "np" (1, num_frames, height, width, 3) float32 in [0, 1]; "pt"
             (1, num_frames, 3, height, width) the same; "pil" a list with one list of pictures; "latent"
             (1, channels, latent_frames, height / 8, width / 8).
-        dropped: The end of the prompt that was too long to be read; "" when all was.
-        dropped_2: The end of it that is missing from its summary (CLIP reads 77 tokens), though the rest was read.
+        dropped_prompt: The end of the prompt that was too long to be read; "" when all was.
+        dropped_prompt_2: The end of it that is missing from its summary (CLIP reads 77 tokens), though it was read.
+        is_finished: False when the run was interrupted: the frames are then those of an unfinished one.
     """
 
     frames: Any
-    dropped: str = ""
-    dropped_2: str = ""
+    dropped_prompt: str = ""
+    dropped_prompt_2: str = ""
+    is_finished: bool = True
 
 
 class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin):
@@ -74,7 +85,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->audio_encoder->transformer->vae"
-    _callback_tensor_inputs = ("latents",)
+    _callback_tensor_inputs = ("latents",)  # diffusers' callbacks ask for it
 
     def __init__(
         self,
@@ -177,92 +188,25 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         """Set `_interrupt` to stop a run before its next window."""
         return self._interrupt
 
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """As diffusers saves a pipeline; an fp8 transformer, which diffusers could not load again, is refused."""
+        if "quantization_config" in self.transformer.config:
+            raise ValueError(
+                "a transformer in fp8 cannot be saved with its pipeline: keep the folder that from_published converted "
+                "it to, and give weights.load_transformer(folder) to from_pretrained as transformer="
+            )
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     @torch.no_grad()
     def __call__(
         self,
         image: Picture,
         audio: np.ndarray | Sequence[np.ndarray],
-        prompt: str = "",
-        negative_prompt: str = presets.NEGATIVE_PROMPT,
-        *,
-        num_inference_steps: int = presets.NUM_INFERENCE_STEPS,
-        guidance_scale: float = presets.GUIDANCE_SCALE,
-        generator: torch.Generator | None = None,
-        output_type: str = "np",
-        return_dict: bool = True,
-        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any]] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        tiling: autoencoder.Tiling | None = autoencoder.PUBLISHED_TILING,
-        **options: Any,
-    ) -> HunyuanVideoAvatarPipelineOutput | tuple[Any, str, str]:
-        """Make one clip.
-
-        Args:
-            image: The portrait: (height, width, 3) uint8 RGB, or a PIL picture of mode RGB.
-            audio: (samples,) float32, mono, 16 000 Hz; several for several speakers.
-            prompt: What is seen.
-            negative_prompt: What shall not be seen.
-            num_inference_steps: Steps; published: 50.
-            guidance_scale: 1 (none) or more; published: 7.5. See `plan_step`.
-            generator: For the noise of the latents, then of the portrait. Only a CUDA generator gives the published
-                noise of a seed.
-            output_type: "np", "pt", "pil" or "latent".
-            return_dict: False for a tuple.
-            callback_on_step_end: Called as (pipeline, step, timestep, tensors) after every step; may return changed
-                tensors and may set `_interrupt`.
-            callback_on_step_end_tensor_inputs: Names of the tensors it wants; there is "latents".
-            tiling: How the VAE cuts the clip; None in one piece.
-            options: The remaining ones of `prepare`.
-
-        Returns:
-            The frames, as many as the speech lasts.
-
-        Raises:
-            ValueError: an input that cannot be used, with what was found and what is needed.
-            FaceError: no face in the picture, or not the one asked for.
-        """
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
-        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
-            raise ValueError(f"callback_on_step_end_tensor_inputs may hold latents, got {', '.join(sorted(unknown))}")
-        self._interrupt = False
-        run = self.prepare(
-            image,
-            audio,
-            prompt,
-            negative_prompt,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            tiling=tiling,
-            **options,
-        )
-        self.denoise(run, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        frames: Any
-        if output_type == "latent":
-            frames = run.latents[:, :, : run.timeline.kept_frames]
-        elif output_type == "pil":
-            frames = [[Image.fromarray(autoencoder.frame_to_uint8(frame)) for frame in self.decode(run, tiling)]]
-        else:
-            frames = torch.stack(list(self.decode(run, tiling)))[None]
-            if output_type == "np":
-                frames = frames.permute(0, 1, 3, 4, 2).numpy()
-        self.maybe_free_model_hooks()
-        output = HunyuanVideoAvatarPipelineOutput(
-            frames, run.conditions.prompt.dropped, run.conditions.prompt.dropped_2
-        )
-        return output if return_dict else (output.frames, output.dropped, output.dropped_2)
-
-    @torch.no_grad()
-    def prepare(
-        self,
-        image: Picture,
-        audio: np.ndarray | Sequence[np.ndarray],
-        prompt: str = "",
-        negative_prompt: str = presets.NEGATIVE_PROMPT,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
         *,
         sample_rate: int = presets.SAMPLE_RATE,
-        image_size: int = presets.IMAGE_SIZE,
+        image_size: int | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
@@ -277,54 +221,138 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         full_window: bool = True,
         use_step_cache: bool = True,
         latents: torch.Tensor | None = None,
-        cache_dir: Path | None = None,
-        tiling: autoencoder.Tiling | None = autoencoder.PUBLISHED_TILING,
-    ) -> DenoisingRun:
-        """Read everything in: what is left of the inputs is a run, which `denoise` and `decode` take on.
+        cache_dir: str | Path | None = None,
+        tiling: autoencoder.Tiling | str | None = "published",
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any] | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> HunyuanVideoAvatarPipelineOutput | tuple[Any, str, str, bool]:
+        """Make one clip.
 
         Args:
-            image: As in `__call__`, like those that are not named here.
-            audio: The same.
-            prompt: The same.
-            negative_prompt: The same.
+            image: The portrait: (height, width, 3) uint8 RGB, or a PIL picture of mode RGB.
+            audio: (samples,) floats in [-1, 1], mono, 16 000 Hz; a list of them for several speakers.
+            prompt: What is seen.
+            negative_prompt: What shall not be seen; None for the published one.
             sample_rate: Of `audio`, Hz; 16 000 only.
-            image_size: Short side of the clip, pixels, a multiple of 16; the sides are rounded as published.
+            image_size: Short side of the clip, pixels, a multiple of 16; the sides are then rounded as published. None
+                for 704.
             height: Of the clip, pixels, a multiple of 16, instead of `image_size`; together with `width`.
-            width: The same.
+            width: Of the clip, pixels, a multiple of 16.
             num_frames: Of the clip, 5 or more; None for as long as the longest voice.
-            num_inference_steps: The same as in `__call__`.
-            guidance_scale: The same.
-            generator: The same.
+            num_inference_steps: Steps; published: 50.
+            guidance_scale: 1 (none) or more; published: 7.5. See `plan_step`.
+            generator: For the noise of the latents, then of the portrait. Only one on CUDA gives the published noise.
             seed: Instead of a generator: that of one on the device that computes, as published.
             faces: For every voice the face it moves: its number, 1 the largest, or its x, y, width, height in pixels
                 of the picture as given. None: the largest face, for one voice.
-            face_masks: Instead of `faces`, for every voice (height, width) or (latent frames, height, width) in 0..1,
-                at the size of the clip.
+            face_masks: Instead of `faces`, for every voice (height, width) at the size of the clip, in 0..1; or one
+                for every latent frame, (ceil((num_frames - 1) / 4) + 1, height, width), for turn-taking.
             motion_exp: Strength of expression, an id the network embeds; published: 30.
             motion_pose: Strength of head motion, the same; published: 25.
             full_window: False is experimental: a short clip is denoised in the frames it needs rather than in the 129
                 that the model was trained on.
             use_step_cache: Compute 20 of 50 steps on the last block alone, as published.
-            latents: Noise to start from, (1, channels, timeline.noise_frames, height / 8, width / 8).
+            latents: Noise to start from, (1, channels, timeline.noise_latent_frames, height / 8, width / 8), floats.
             cache_dir: Where prompts, once encoded, are kept.
-            tiling: The same as in `__call__`.
+            tiling: How the VAE cuts the clip: a Tiling, its name in `autoencoder.TILINGS`, or None for one piece.
+            output_type: "np", "pt", "pil" or "latent".
+            return_dict: False for a tuple.
+            callback_on_step_end: Called as (pipeline, step, timestep, tensors) after every step; may return changed
+                tensors and may set `_interrupt`.
+            callback_on_step_end_tensor_inputs: Names of the tensors it wants; there is "latents".
+
+        Returns:
+            The frames, as many as the speech lasts.
 
         Raises:
-            ValueError: an input that cannot be used.
-            FaceError: no face, or not the one asked for.
+            ValueError, TypeError: an input that cannot be used, with what was found and what is needed.
+            FaceError: no face in the picture, an uncertain one, or not the one asked for.
+            WordTaken: the prompt contains one of the tokenizers' own words.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
+        _check_names(callback_on_step_end_tensor_inputs)
+        try:
+            run = self.prepare(
+                image,
+                audio,
+                prompt,
+                negative_prompt,
+                sample_rate=sample_rate,
+                image_size=image_size,
+                height=height,
+                width=width,
+                num_frames=num_frames,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                generator=generator,
+                seed=seed,
+                faces=faces,
+                face_masks=face_masks,
+                motion_exp=motion_exp,
+                motion_pose=motion_pose,
+                full_window=full_window,
+                use_step_cache=use_step_cache,
+                latents=latents,
+                cache_dir=cache_dir,
+                tiling=tiling,
+            )
+            is_finished = self.denoise(run, callback_on_step_end, callback_on_step_end_tensor_inputs)
+            frames: Any
+            if output_type == "latent":
+                frames = run.latents[:, :, : run.timeline.kept_latent_frames]
+            elif output_type == "pil":
+                frames = [[Image.fromarray(autoencoder.frame_to_uint8(frame)) for frame in self._decode(run, tiling)]]
+            else:
+                frames = torch.stack(list(self._decode(run, tiling)))[None]
+                if output_type == "np":
+                    frames = frames.permute(0, 1, 3, 4, 2).numpy()
+        finally:
+            self.maybe_free_model_hooks()
+        prompt_read = run.conditions.prompt
+        output = HunyuanVideoAvatarPipelineOutput(frames, prompt_read.dropped, prompt_read.dropped_2, is_finished)
+        return output if return_dict else output.to_tuple()
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        image: Picture,
+        audio: np.ndarray | Sequence[np.ndarray],
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        *,
+        sample_rate: int = presets.SAMPLE_RATE,
+        image_size: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int = presets.NUM_INFERENCE_STEPS,
+        guidance_scale: float = presets.GUIDANCE_SCALE,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        faces: Sequence[int | FaceBox] | None = None,
+        face_masks: Sequence[np.ndarray | torch.Tensor] | None = None,
+        motion_exp: int = presets.MOTION_EXP,
+        motion_pose: int = presets.MOTION_POSE,
+        full_window: bool = True,
+        use_step_cache: bool = True,
+        latents: torch.Tensor | None = None,
+        cache_dir: str | Path | None = None,
+        tiling: autoencoder.Tiling | str | None = "published",
+    ) -> DenoisingRun:
+        """Read everything in: what is left of the inputs is a run, which `denoise` and `decode` take on.
+
+        Arguments and errors are those of `__call__`. With models offloaded whole, `maybe_free_model_hooks()` sends the
+        last one back when all stages are through.
         """
         settings = self._check_settings(num_inference_steps, guidance_scale, use_step_cache)
-        if seed is not None:
-            if generator is not None:
-                raise ValueError("generator and seed say the same: give one of them")
-            generator = torch.Generator(self._execution_device).manual_seed(seed)
-        voices = [audio] if isinstance(audio, np.ndarray) and audio.ndim < 3 else list(audio)
-        if not voices:
-            raise ValueError("audio holds no voice; one or more are needed")
-        for voice in voices:
-            speech.check_waveform(voice, sample_rate)
+        voices = _check_voices(audio, sample_rate)
         longest = max(len(voice) for voice in voices) // presets.SAMPLES_PER_FRAME
-        timeline = plan_timeline(longest if num_frames is None else num_frames, full_window=full_window)
+        timeline = plan_timeline(
+            longest if num_frames is None else _whole("num_frames", num_frames), full_window=full_window
+        )
         if timeline.num_windows > 1 and self.transformer.is_cache_enabled:
             raise ValueError(
                 f"a clip of {timeline.num_frames} frames takes {timeline.num_windows} windows, which move every step; "
@@ -332,47 +360,70 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             )
         if not full_window and timeline.num_windows == 1:
             logger.warning("full_window=False is experimental: the model was trained on 129 frames.")
+        if seed is not None:
+            if generator is not None:
+                raise ValueError("generator and seed say the same: give one of them")
+            generator = torch.Generator(self._execution_device).manual_seed(_whole("seed", seed))
+        positive, negative = _check_prompt("prompt", prompt, ""), presets.NEGATIVE_PROMPT
+        negative = _check_prompt("negative_prompt", negative_prompt, negative)
+        motion = [_whole("motion_exp", motion_exp, least=0), _whole("motion_pose", motion_pose, least=0)]
 
         pixels = self.prepare_image(image, image_size, height, width)
         height, width = pixels.shape[:2]
         masks = self.prepare_face_masks(
-            np.asarray(image), height, width, len(voices), timeline.kept_frames, faces, face_masks
+            np.asarray(image), height, width, len(voices), timeline.clip_latent_frames, faces, face_masks
         )
-        device = self._execution_device
-        positive = self.encode_prompt(presets.PROMPT_PREFIX + prompt, pixels, cache_dir)
-        if positive.dropped:
-            logger.warning("The prompt was too long; this end of it was not read: %s", positive.dropped)
-        elif positive.dropped_2:
-            logger.warning("CLIP reads 77 tokens; its summary of the prompt lacks this end: %s", positive.dropped_2)
-        negative = positive if guidance_scale == 1 else self.encode_prompt(negative_prompt, pixels, cache_dir)
+        prompt_embeds = self.encode_prompt(presets.PROMPT_PREFIX + positive, pixels, cache_dir)
+        negative_embeds = prompt_embeds if guidance_scale == 1 else self.encode_prompt(negative, pixels, cache_dir)
         speakers = tuple(
             Speaker(self.encode_audio(voice, timeline.num_frames), mask)
             for voice, mask in zip(voices, masks, strict=True)
         )
         ratio, channels = self.vae.spatial_compression_ratio, self.transformer.config.in_channels
-        shape = (1, channels, timeline.noise_frames, height // ratio, width // ratio)
-        noise = self.prepare_latents(shape, latents, generator, positive.prompt_embeds.dtype)
-        autoencoder.set_tiling(self.vae, tiling)
+        shape = (1, channels, timeline.noise_latent_frames, height // ratio, width // ratio)
+        noise = self.prepare_latents(shape, latents, generator, prompt_embeds.prompt_embeds.dtype)
         image_latents = autoencoder.encode_portrait(
-            self.vae, portrait.portrait_pixels(pixels).to(device), timeline.window, generator
+            self.vae,
+            portrait.portrait_pixels(pixels).to(self._execution_device),
+            timeline.window_latent_frames,
+            generator,
+            tiling,
         )
-        conditions = Conditions(positive, negative, image_latents, speakers, motion_exp, motion_pose)
-        return DenoisingRun(timeline, settings, conditions, noise[:, :, : timeline.latent_frames])
+        conditions = Conditions(prompt_embeds, negative_embeds, image_latents, speakers, *motion)
+        made_with = text.fingerprint(self.transformer).hex()
+        return DenoisingRun(timeline, settings, conditions, noise[:, :, : timeline.latent_frames], made_with)
 
     @torch.no_grad()
     def denoise(
         self,
         run: DenoisingRun,
-        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> None:
+    ) -> bool:
         """Take a run to its end, or to where it is interrupted; it can be saved in between and continued.
 
         Args:
             run: From `prepare`, or loaded.
             callback_on_step_end: As in `__call__`.
             callback_on_step_end_tensor_inputs: As in `__call__`.
+
+        Returns:
+            Whether the run is finished; False when it was interrupted.
+
+        Raises:
+            ValueError: the run was begun with another transformer, or with a cache of diffusers, whose state no saved
+                run holds.
         """
+        _check_names(callback_on_step_end_tensor_inputs)
+        made_with = text.fingerprint(self.transformer).hex()
+        if run.transformer not in ("", made_with):
+            raise ValueError("this run was begun with another transformer, or one changed since: continue it with that")
+        if self.transformer.is_cache_enabled:
+            if run.step:
+                raise ValueError(f"this run is at step {run.step}; with a cache of diffusers it can only be begun anew")
+            self.transformer._reset_stateful_cache()
+        self._interrupt = False
+        run.to(self._execution_device)
         scheduler = make_scheduler(self.scheduler.config, run.settings)
         with self.progress_bar(total=run.settings.num_inference_steps) as progress_bar:
             progress_bar.update(run.step)
@@ -382,10 +433,15 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
                     tensors = {name: getattr(run, name) for name in callback_on_step_end_tensor_inputs}
                     timestep = scheduler.timesteps[run.step - 1]
                     changed = callback_on_step_end(self, run.step - 1, timestep, tensors) or {}
-                    run.latents = changed.get("latents", run.latents)
+                    given = changed.get("latents", run.latents)
+                    if given.shape != run.latents.shape:
+                        shapes = f"{tuple(run.latents.shape)}, got {tuple(given.shape)}"
+                        raise ValueError(f"callback_on_step_end must return latents of {shapes}")
+                    run.latents = given
+        return run.is_done
 
     def decode(
-        self, run: DenoisingRun, tiling: autoencoder.Tiling | None = autoencoder.PUBLISHED_TILING
+        self, run: DenoisingRun, tiling: autoencoder.Tiling | str | None = "published"
     ) -> Iterator[torch.Tensor]:
         """The frames of a run, one by one: (3, height, width) float32 in [0, 1].
 
@@ -393,41 +449,61 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
 
         Args:
             run: Denoised.
-            tiling: How the VAE cuts the clip; None in one piece.
-        """
-        autoencoder.set_tiling(self.vae, tiling)
-        latents = run.latents[:, :, : run.timeline.kept_frames].to(self._execution_device)
-        return autoencoder.decode_frames(self.vae, latents, run.timeline.num_frames)
+            tiling: As in `__call__`.
 
-    def encode_prompt(self, prompt: str, image: np.ndarray, cache_dir: Path | None = None) -> text.PromptEmbeds:
+        Raises:
+            ValueError: the run has steps left.
+        """
+        if not run.is_done:
+            raise ValueError(
+                f"{run.step} of {run.settings.num_inference_steps} steps are done: call denoise(run) before decode(run)"
+            )
+        return self._decode(run, tiling)
+
+    def _decode(self, run: DenoisingRun, tiling: autoencoder.Tiling | str | None) -> Iterator[torch.Tensor]:
+        """Frames of a run wherever it stands: what an interrupted call gives, as in diffusers."""
+        latents = run.latents[:, :, : run.timeline.kept_latent_frames].to(self._execution_device)
+        return autoencoder.decode_frames(self.vae, latents, run.timeline.num_frames, tiling)
+
+    def encode_prompt(self, prompt: str, image: np.ndarray, cache_dir: str | Path | None = None) -> text.PromptEmbeds:
         """The prompt with the portrait in it, for both text inputs of the transformer; see `text.encode_prompt`."""
-        return text.encode_prompt(
+        embeds = text.encode_prompt(
             prompt,
             image,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
             text_encoder_2=self.text_encoder_2,
             tokenizer_2=self.tokenizer_2,
-            cache_dir=cache_dir,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
         )
+        if embeds.dropped:
+            logger.warning("A prompt was too long; this end of it was not read: %s", embeds.dropped)
+        elif embeds.dropped_2:
+            logger.warning("CLIP reads 77 tokens; its summary of a prompt lacks this end: %s", embeds.dropped_2)
+        return embeds
 
     def encode_audio(self, waveform: np.ndarray, num_frames: int) -> speech.SpeechFeatures:
-        """Give every video frame its slice of speech features; see `audio.encode_audio`."""
+        """Give every video frame its slice of speech features, as far as the sound goes; see `audio.encode_audio`."""
         num_frames = min(num_frames, len(waveform) // presets.SAMPLES_PER_FRAME)
         return speech.encode_audio(
             waveform, num_frames, audio_encoder=self.audio_encoder, feature_extractor=self.feature_extractor
         )
 
-    def prepare_image(self, image: Picture, image_size: int, height: int | None, width: int | None) -> np.ndarray:
+    def prepare_image(
+        self, image: Picture, image_size: int | None, height: int | None, width: int | None
+    ) -> np.ndarray:
         """The portrait at the clip's size, (height, width, 3) uint8, its proportions changed a little as published."""
-        if (height is None) != (width is None):
-            raise ValueError(f"height and width come together, got height={height}, width={width}")
         if not isinstance(image, np.ndarray | Image.Image):
             raise TypeError(f"image must be an array or a PIL picture, got {type(image).__name__}")
+        if (height is None) != (width is None):
+            raise ValueError(f"height and width come together, got height={height}, width={width}")
+        if height is not None and image_size is not None:
+            raise ValueError("image_size and height with width say the same: give one of them")
         if height is None or width is None:
             rows, columns = np.asarray(image).shape[:2]
-            height, width = portrait.published_size(columns, rows, image_size)
-        return portrait.resize_portrait(image, height, width)
+            size = presets.IMAGE_SIZE if image_size is None else _whole("image_size", image_size)
+            height, width = portrait.published_size(columns, rows, size)
+        return portrait.resize_portrait(image, _whole("height", height), _whole("width", width))
 
     def prepare_face_masks(
         self,
@@ -435,23 +511,26 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         height: int,
         width: int,
         num_speakers: int,
-        kept_frames: int,
+        latent_frames: int,
         faces: Sequence[int | FaceBox] | None = None,
         face_masks: Sequence[np.ndarray | torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
-        """For every speaker (1 or kept_frames, height / 8, width / 8) in 0..1; faces are looked for in `image`."""
+        """For every speaker (1 or latent_frames, height / 8, width / 8) in 0..1; faces are looked for in `image`."""
         if faces is not None and face_masks is not None:
             raise ValueError("faces and face_masks say the same: give one of them")
-        if faces is None and face_masks is None and num_speakers == 1:
-            faces = [1]
+        for name, given in (("faces", faces), ("face_masks", face_masks)):
+            if given is not None and not isinstance(given, list | tuple):
+                raise TypeError(f"{name} must be a list with one for every voice, got {type(given).__name__}")
         chosen: Sequence[Any] = face_masks if face_masks is not None else faces or []
+        if faces is None and face_masks is None and num_speakers == 1:
+            chosen = [None]  # the largest, if it is one for sure
         if len(chosen) != num_speakers:
             raise ValueError(f"every voice needs its face: {num_speakers} voices, {len(chosen)} faces or face_masks")
         if face_masks is not None:
-            masks = [portrait.check_mask(mask, height, width, kept_frames) for mask in face_masks]
+            masks = [portrait.check_mask(mask, height, width, latent_frames) for mask in face_masks]
         else:
-            boxes = (portrait.face_box(image, number=one) if isinstance(one, int) else one for one in chosen)
-            masks = [portrait.face_mask(portrait.scaled_box(box, image, height, width), height, width) for box in boxes]
+            boxes = (portrait.scaled_box(_face_box(image, one), image, height, width) for one in chosen)
+            masks = [portrait.face_mask(box, height, width) for box in boxes]
         ratio = self.vae.spatial_compression_ratio
         return [portrait.latent_mask(mask, height // ratio, width // ratio)[0, 0] for mask in masks]
 
@@ -463,18 +542,79 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         dtype: torch.dtype,
     ) -> torch.Tensor:
         """Noise of the given shape in float32: drawn in `dtype`, that of the text as published, or the caller's."""
+        device = self._execution_device
         if latents is None:
-            return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=dtype).float()
+            return randn_tensor(shape, generator=generator, device=device, dtype=dtype).float()
         if tuple(latents.shape) != shape:
             raise ValueError(f"latents must be {shape}, got {tuple(latents.shape)}")
-        return latents.to(self._execution_device)
+        if not latents.is_floating_point() or not bool(latents.isfinite().all()):
+            raise ValueError(f"latents must be finite floats, got {latents.dtype} with NaN, infinity or whole numbers")
+        return latents.to(device, torch.float32, copy=True)
 
     def _check_settings(self, num_inference_steps: int, guidance_scale: float, use_step_cache: bool) -> Settings:
         """Settings of a run, checked."""
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be 1 or more, got {num_inference_steps}")
-        if not guidance_scale >= 1:
+        if not isinstance(guidance_scale, int | float) or not 1 <= guidance_scale < math.inf:
             raise ValueError(f"guidance_scale must be 1 (none) or more, got {guidance_scale}")
         if use_step_cache and self.transformer.is_cache_enabled:
             raise ValueError("the transformer has a cache of its own enabled: choose it or use_step_cache, not both")
-        return Settings(num_inference_steps, guidance_scale, use_step_cache)
+        if guidance_scale != 1 and isinstance(self.transformer._cache_config, ONE_STATE_CACHES):
+            raise ValueError(
+                f"{type(self.transformer._cache_config).__name__} keeps one state for both branches of guidance, which "
+                "are computed apart here: enable another cache of diffusers, or set guidance_scale to 1"
+            )
+        if not isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
+            raise ValueError(
+                f"the scheduler must be FlowMatchEulerDiscreteScheduler, got {type(self.scheduler).__name__}"
+            )
+        if self.scheduler.config.use_dynamic_shifting:
+            raise ValueError("the scheduler must have one shift (published: 5), got use_dynamic_shifting=True")
+        return Settings(_whole("num_inference_steps", num_inference_steps, least=1), guidance_scale, use_step_cache)
+
+
+def _whole(name: str, value: Any, *, least: int | None = None) -> int:
+    """`value` as an int; a programmer's mistake is named."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be {least} or more, got {value}")
+    return int(value)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Whether a callback asks for tensors that there are."""
+    if unknown := set(names or ()) - {"latents"}:
+        raise ValueError(f"callback_on_step_end_tensor_inputs may hold latents, got {', '.join(sorted(unknown))}")
+
+
+def _check_prompt(name: str, prompt: str | None, default: str) -> str:
+    """The prompt, or `default` for None."""
+    if prompt is not None and not isinstance(prompt, str):
+        raise TypeError(f"{name} must be one string, got {type(prompt).__name__}: a call makes one clip")
+    return default if prompt is None else prompt
+
+
+def _check_voices(audio: np.ndarray | Sequence[np.ndarray], sample_rate: int) -> list[np.ndarray]:
+    """The voices as a list, each one checked."""
+    voices: list[Any] = list(audio) if isinstance(audio, list | tuple) else [audio]
+    if not voices:
+        raise ValueError("audio holds no voice; one or more are needed")
+    for number, voice in enumerate(voices, start=1):
+        if not isinstance(voice, np.ndarray):
+            needed = "(samples,) floats at 16 000 Hz, or a list of such arrays; audio.load_waveform(path) reads a file"
+            raise TypeError(f"audio must be an array, {needed}; got {type(voice).__name__}")
+        speech.check_waveform(voice, sample_rate)
+        if len(voice) < presets.SAMPLES_PER_FRAME:
+            least = presets.SAMPLES_PER_FRAME
+            raise ValueError(f"voice {number} has {len(voice)} samples; a video frame takes {least}")
+    return voices
+
+
+def _face_box(image: np.ndarray, chosen: int | FaceBox | None) -> FaceBox:
+    """The box of a face by number, as given, or with None of the largest."""
+    if chosen is None:
+        return portrait.face_box(image)
+    if isinstance(chosen, Integral) and not isinstance(chosen, bool):
+        return portrait.face_box(image, number=_whole("a face's number", chosen, least=1))
+    if not isinstance(chosen, list | tuple | np.ndarray) or len(chosen) != 4:
+        raise TypeError(f"a face is its number, 1 the largest, or x, y, width, height; got {chosen!r}")
+    return tuple(float(value) for value in chosen)

@@ -5,6 +5,7 @@ Knows latents and conditions; reads no picture and no sound.
 Source: HunyuanVideo-Avatar, hymm_sp/diffusion/pipelines/pipeline_hunyuan_video_audio.py, __call__.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pipeline.avatar.audio import SpeechFeatures
@@ -24,7 +25,7 @@ from pipeline.avatar.text import PromptEmbeds
 from pipeline.avatar.transformer_hunyuan_avatar import NUM_MOTION_IDS, HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.windows import Timeline, Window, windows_of
 
-FORMAT = "1"  # of a saved run; another one is refused
+FORMAT = "2"  # of a saved run; another one is refused
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Settings:
         guidance_scale: Weight of classifier-free guidance, as `plan_step` reads it. Diffusers' HunyuanVideo calls it
             true_cfg_scale; the distilled guidance input of that name this model lacks.
         use_step_cache: Compute some steps on the last block alone, as published.
-        rounding: What the latents are rounded to after every step; published: "bfloat16". "" keeps them.
+        rounding: What the latents are rounded to after every step; published: bfloat16. None keeps them.
     """
 
     num_inference_steps: int
     guidance_scale: float
     use_step_cache: bool = True
-    rounding: str = "bfloat16"
+    rounding: torch.dtype | None = torch.bfloat16
 
 
 @dataclass
@@ -99,7 +100,7 @@ class FrameCache:
     window_of: list[int] = field(default_factory=list)
 
     def write(self, frames: Sequence[int], num_frames: int, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Keep a window's tokens.
+        """Keep a window's tokens: where they are when it is the only window, else on the CPU, as clips may be long.
 
         Args:
             frames: Latent frames of the window, in its order.
@@ -107,18 +108,19 @@ class FrameCache:
             inputs: Image tokens (1, (window + 1) x tokens_per_frame, dim) and text tokens (1, tokens, dim).
         """
         tokens = inputs[0].unflatten(1, (len(frames) + 1, -1))
+        store = tokens.device if len(frames) == num_frames else torch.device("cpu")
         if self.image is None:
-            self.image = tokens.new_zeros((num_frames, *tokens.shape[2:]))
+            self.image = torch.zeros((num_frames, *tokens.shape[2:]), dtype=tokens.dtype, device=store)
             self.window_of = [-1] * num_frames
-        self.image[list(frames)] = tokens[0, 1:]
-        self.windows.append([tokens[:, 0].clone(), inputs[1].clone()])
+        self.image[list(frames)] = tokens[0, 1:].to(store)
+        self.windows.append([tokens[:, 0].to(store, copy=True), inputs[1].to(store, copy=True)])
         for frame in frames:
             self.window_of[frame] = len(self.windows) - 1
         used = sorted(set(self.window_of) - {-1})
         self.windows = [self.windows[number] for number in used]
         self.window_of = [used.index(number) if number >= 0 else -1 for number in self.window_of]
 
-    def read(self, frames: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, frames: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """The last block's input for a window, whose first frame gives the reference and text tokens.
 
         Raises:
@@ -127,7 +129,8 @@ class FrameCache:
         if self.image is None or any(self.window_of[frame] < 0 for frame in frames):
             raise ValueError(f"latent frames {frames[0]} to {frames[-1]} were not all computed in full before")
         reference, text = self.windows[self.window_of[frames[0]]]
-        return torch.cat([reference, self.image[list(frames)].flatten(0, 1)[None]], dim=1), text
+        image = self.image[list(frames)].flatten(0, 1)[None]
+        return torch.cat([reference, image], dim=1).to(device), text.to(device)
 
 
 @dataclass
@@ -138,9 +141,10 @@ class DenoisingRun:
         timeline: Its lengths.
         settings: How it is made.
         conditions: What guides it.
-        latents: (1, channels, timeline.latent_frames, height, width).
+        latents: (1, channels, timeline.latent_frames, height, width) float32, on the device that computes.
+        transformer: A digest of the transformer it is made with; "" for any.
         step: Steps done.
-        negative_cache: For cached steps, of the negative branch.
+        negative_cache: For cached steps, of the negative branch; empty when no later step needs it.
         positive_cache: The same of the positive branch.
     """
 
@@ -148,6 +152,7 @@ class DenoisingRun:
     settings: Settings
     conditions: Conditions
     latents: torch.Tensor
+    transformer: str = ""
     step: int = 0
     negative_cache: FrameCache = field(default_factory=FrameCache)
     positive_cache: FrameCache = field(default_factory=FrameCache)
@@ -156,6 +161,14 @@ class DenoisingRun:
     def is_done(self) -> bool:
         """Whether every step is done."""
         return self.step >= self.settings.num_inference_steps
+
+    def to(self, device: torch.device) -> None:
+        """Move what is computed with; the caches of a clip of several windows stay on the CPU."""
+        self.latents = self.latents.to(device)
+        if self.timeline.num_windows == 1:
+            for cache in (self.negative_cache, self.positive_cache):
+                cache.image = None if cache.image is None else cache.image.to(device)
+                cache.windows = [[tokens.to(device) for tokens in window] for window in cache.windows]
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, which appears when it is whole.
@@ -166,9 +179,11 @@ class DenoisingRun:
         Raises:
             OSError: it cannot be written; nothing is left behind.
         """
+        path = Path(path)
         tensors: dict[str, torch.Tensor] = {}
         plain = {"format": FORMAT, "run": _pack(self, "run", tensors)}
         kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        plain["sha256"] = _digest(plain["run"], kept)
         unfinished = path.with_name(f"{path.name}.part")
         try:
             save_file(kept, unfinished, metadata={"run": json.dumps(plain)})
@@ -177,32 +192,30 @@ class DenoisingRun:
             unfinished.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> "DenoisingRun":
-        """Read a saved run.
+    def load(cls, path: Path) -> "DenoisingRun":
+        """Read a saved run, onto the CPU; the pipeline moves it.
 
         Args:
             path: What `save` wrote.
-            device: Where its tensors go.
 
         Raises:
-            ValueError: not a saved run, or of another format.
+            OSError: it cannot be read.
+            ValueError: not a saved run, or of another format, or damaged.
         """
-        with safe_open(path, "pt", device=str(device)) as file:
-            plain = json.loads((file.metadata() or {}).get("run", "{}"))
+        path = Path(path)
+        try:
+            with safe_open(path, "pt") as file:
+                plain = json.loads((file.metadata() or {}).get("run", "{}"))
+                # cloned: a tensor in a file lies at another address, where a CPU may round its sums otherwise
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
             if plain.get("format") != FORMAT:
                 raise ValueError(f"{path.name} must be a run saved in format {FORMAT}, got {plain.get('format')}")
-            # cloned: a tensor in a file lies at another address, where a CPU may round its sums otherwise
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-        stored = _unpack(plain["run"], tensors)
-        return cls(
-            timeline=Timeline(**stored["timeline"]),
-            settings=Settings(**stored["settings"]),
-            conditions=_read_conditions(stored["conditions"]),
-            latents=stored["latents"],
-            step=stored["step"],
-            negative_cache=FrameCache(**stored["negative_cache"]),
-            positive_cache=FrameCache(**stored["positive_cache"]),
-        )
+            if plain.get("sha256") != _digest(plain["run"], tensors):
+                raise ValueError(f"{path.name} is not as it was saved: its digest is another; begin the clip again")
+            run = _read_run(_unpack(plain["run"], tensors))
+        except (SafetensorError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path.name} is damaged or no saved run ({error}); begin the clip again") from error
+        return run
 
 
 def make_scheduler(config: dict[str, Any], settings: Settings) -> FlowMatchEulerDiscreteScheduler:
@@ -236,7 +249,14 @@ def denoise_step(
     settings, timeline = run.settings, run.timeline
     plan = plan_step(run.step, settings.num_inference_steps, settings.guidance_scale)
     is_full = plan.is_full or not settings.use_step_cache
+    is_kept = settings.use_step_cache and not _is_full(settings, run.step + 1)
     timestep = scheduler.timesteps[run.step].to(run.latents.device)
+    branches = [("cond", run.conditions.prompt, run.positive_cache)]
+    if plan.guidance != 1:
+        # the two negative texts differ in length: what diffusers' caches keep of one must not meet the other
+        name = "uncond_text" if plan.is_text_guided else "uncond"
+        negative = run.conditions.negative_prompt if plan.is_text_guided else run.conditions.prompt
+        branches.append((name, negative, run.negative_cache))
     windows = windows_of(timeline, run.step)
     predictions = []
     for window in windows:
@@ -244,29 +264,34 @@ def denoise_step(
             return False
         latents = run.latents[:, :, list(window.latent_frames)]
         inputs = _window_inputs(run.conditions, window, latents, plan.face_mask_factor, transformer)
-        branches = [("cond", run.conditions.prompt, run.positive_cache)]
-        if plan.guidance != 1:
-            negative = run.conditions.negative_prompt if plan.is_text_guided else run.conditions.prompt
-            branches.append(("uncond", negative, run.negative_cache))
-        branch_predictions = []
+        silence = {**inputs, "audio_embeds": torch.zeros_like(inputs["audio_embeds"])}
+        window_predictions = []
         for name, prompt, cache in branches:
-            if name == "uncond":
-                inputs["audio_embeds"] = torch.zeros_like(inputs["audio_embeds"])
+            last = None if is_full else cache.read(window.latent_frames, latents.device)
             with transformer.cache_context(name):
                 output = transformer(
-                    **inputs,
+                    **(inputs if name == "cond" else silence),
                     **_text_inputs(prompt, inputs["hidden_states"]),
                     timestep=timestep.expand(1),
-                    last_block_input=None if is_full else cache.read(window.latent_frames),
-                    return_last_block_input=is_full and settings.use_step_cache,
+                    last_block_input=last,
+                    return_last_block_input=is_full and is_kept,
                 )
-            branch_predictions.append(output.sample.float())
+            window_predictions.append(output.sample.float())
             if output.last_block_input is not None:
                 cache.write(window.latent_frames, timeline.latent_frames, output.last_block_input)
-        predictions.append(_guide(branch_predictions, plan.guidance))
+        predictions.append(_guide(window_predictions, plan.guidance))
     run.latents = _advance(run, scheduler, timestep, windows, predictions)
     run.step += 1
+    if not is_kept and all(_is_full(settings, step) for step in range(run.step, settings.num_inference_steps)):
+        run.negative_cache, run.positive_cache = FrameCache(), FrameCache()  # gigabytes that decoding may want
     return True
+
+
+def _is_full(settings: Settings, step: int) -> bool:
+    """Whether a step is computed in full; what comes after the last one needs nothing kept."""
+    if step >= settings.num_inference_steps or not settings.use_step_cache:
+        return True
+    return plan_step(step, settings.num_inference_steps, settings.guidance_scale).is_full
 
 
 def _window_inputs(
@@ -300,7 +325,7 @@ def _text_inputs(prompt: PromptEmbeds, like: torch.Tensor) -> dict[str, torch.Te
     """What the transformer is told of a prompt."""
     return {
         "encoder_hidden_states": prompt.prompt_embeds.to(like),
-        "encoder_attention_mask": prompt.prompt_attention_mask.to(like.device),
+        "encoder_attention_mask": prompt.prompt_attention_mask,
         "pooled_projections": prompt.pooled_prompt_embeds.to(like),
     }
 
@@ -325,8 +350,8 @@ def _advance(
         scheduler.set_begin_index(run.step)
     latents = torch.cat([run.latents[:, :, list(window.latent_frames)] for window in windows])
     latents = scheduler.step(torch.cat(list(predictions)), timestep, latents, return_dict=False)[0]
-    if run.settings.rounding:
-        latents = latents.to(getattr(torch, run.settings.rounding))
+    if run.settings.rounding is not None:
+        latents = latents.to(run.settings.rounding)
     total = torch.zeros_like(run.latents)
     count = torch.zeros_like(run.latents[:1, :1, :, :1, :1])
     for window, moved in zip(windows, latents.to(total.dtype), strict=True):
@@ -338,11 +363,22 @@ def _advance(
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+def _digest(plain: Any, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of what is plain and of tensors on the CPU, by name."""
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """`value` as JSON, its tensors put aside under names that begin with `name`."""
     if isinstance(value, torch.Tensor):
         tensors[name] = value
         return {"tensor": name}
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
     if is_dataclass(value):
         return {part.name: _pack(getattr(value, part.name), f"{name}.{part.name}", tensors) for part in fields(value)}
     if isinstance(value, list | tuple):
@@ -351,7 +387,7 @@ def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _unpack(plain: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """What `_pack` was given, with dictionaries for dataclasses."""
+    """What `_pack` was given, with dictionaries for dataclasses and names for dtypes."""
     if isinstance(plain, dict):
         if plain.keys() == {"tensor"}:
             return tensors[plain["tensor"]]
@@ -359,8 +395,19 @@ def _unpack(plain: Any, tensors: dict[str, torch.Tensor]) -> Any:
     return [_unpack(part, tensors) for part in plain] if isinstance(plain, list) else plain
 
 
-def _read_conditions(stored: dict[str, Any]) -> Conditions:
-    """Conditions from their dictionary."""
-    speakers = (Speaker(SpeechFeatures(**one["speech"]), one["face_mask"]) for one in stored["speakers"])
-    prompts = {name: PromptEmbeds(**stored[name]) for name in ("prompt", "negative_prompt")}
-    return Conditions(**{**stored, **prompts, "speakers": tuple(speakers)})
+def _read_run(stored: dict[str, Any]) -> DenoisingRun:
+    """A run from its dictionary."""
+    settings, conditions = stored["settings"], stored["conditions"]
+    rounding = settings["rounding"]
+    speakers = (Speaker(SpeechFeatures(**one["speech"]), one["face_mask"]) for one in conditions["speakers"])
+    prompts = {name: PromptEmbeds(**conditions[name]) for name in ("prompt", "negative_prompt")}
+    caches = {name: FrameCache(**stored[name]) for name in ("negative_cache", "positive_cache")}
+    return DenoisingRun(
+        **{
+            **stored,
+            **caches,
+            "timeline": Timeline(**stored["timeline"]),
+            "settings": Settings(**{**settings, "rounding": rounding and getattr(torch, rounding)}),
+            "conditions": Conditions(**{**conditions, **prompts, "speakers": tuple(speakers)}),
+        }
+    )

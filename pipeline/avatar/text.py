@@ -373,13 +373,15 @@ def _key(tokens: PromptTokens, image: np.ndarray, *models: LlavaForConditionalGe
         digest.update(json.dumps(ids.tolist()).encode())
     digest.update(f"{image.shape}".encode() + image.tobytes())
     for model in models:
-        digest.update(_fingerprint(model))
+        digest.update(fingerprint(model))
     return digest.hexdigest()
 
 
-def _fingerprint(model: LlavaForConditionalGeneration | CLIPTextModel) -> bytes:
+def fingerprint(model: torch.nn.Module) -> bytes:
     """A digest of a model: its config, dtype and the first values of some of its matrices, without bringing it in."""
-    config = _without(model.config.to_dict(), ("transformers_version", "architectures", "_name_or_path", "dtype"))
+    config = model.config.to_dict() if hasattr(model.config, "to_dict") else dict(model.config)  # diffusers' is one
+    config = _without(config, ("transformers_version", "architectures", "_name_or_path", "dtype"))
+    config = {name: value for name, value in config.items() if not name.startswith("_")}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode() + str(model.dtype).encode())
     # quantised matrices are wrapped in classes of their own and need not have values to look at
     plain = [name for name, value in model.named_parameters() if value.ndim > 1 and type(value.data) is torch.Tensor]

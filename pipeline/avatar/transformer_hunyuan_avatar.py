@@ -316,7 +316,8 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
             timestep: (batch,) float in [0, 1000].
             encoder_hidden_states: (batch, text_tokens, text_embed_dim).
             encoder_attention_mask: (batch, text_tokens), 1 where the refiner looks; every sample the same count. The
-                first count rows of the refined text take part in the attention, wherever the ones stand.
+                first count rows of the refined text take part in the attention, wherever the ones stand. Better on
+                the CPU: the count is read, for which a GPU would have to finish first.
             pooled_projections: (batch, pooled_projection_dim).
             image_latents: Like `hidden_states`: the portrait, held still.
             audio_embeds: (batch, num_speakers, 4 x latent_frames - 3, audio_window, audio_blocks, audio_channels).
@@ -349,7 +350,8 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
             reference = self.x_embedder(image_latents[:, :, :1])
             video = self.x_embedder(hidden_states) + self.ref_proj(self.ref_embedder(image_latents))
             hidden_states = torch.cat([reference, video], dim=1)
-            text = self.context_embedder(encoder_hidden_states, timestep, encoder_attention_mask)
+            text_mask = encoder_attention_mask.to(hidden_states.device)
+            text = self.context_embedder(encoder_hidden_states, timestep, text_mask)
             encoder_hidden_states = text[:, : int(encoder_attention_mask[0].sum())]
             audio_states, audio_weights = self._listen(audio_embeds, face_masks)
             num_image, num_text = hidden_states.shape[1], encoder_hidden_states.shape[1]

@@ -23,22 +23,27 @@ class Timeline:
 
     Args:
         num_frames: Video frames of the clip.
-        noise_frames: Latent frames noise is drawn for.
+        noise_latent_frames: Latent frames noise is drawn for.
         latent_frames: Latent frames denoised, the first of the noise's.
-        kept_frames: Latent frames decoded, the first of the denoised ones.
-        window: Latent frames denoised together.
+        kept_latent_frames: Latent frames decoded, the first of the denoised ones.
+        window_latent_frames: Latent frames denoised together.
     """
 
     num_frames: int
-    noise_frames: int
+    noise_latent_frames: int
     latent_frames: int
-    kept_frames: int
-    window: int
+    kept_latent_frames: int
+    window_latent_frames: int
+
+    @property
+    def clip_latent_frames(self) -> int:
+        """Latent frames in which the clip's own video frames lie; those kept beyond them are cut after decoding."""
+        return -(-(self.num_frames - 1) // FRAMES_PER_LATENT) + 1
 
     @property
     def num_windows(self) -> int:
         """Windows of every step."""
-        return -(-self.latent_frames // self.window)
+        return -(-self.latent_frames // self.window_latent_frames)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def plan_timeline(num_frames: int, *, full_window: bool = True) -> Timeline:
 
 def windows_of(timeline: Timeline, step: int) -> list[Window]:
     """The windows of step `step`, counted from 0."""
-    length, window = timeline.latent_frames, timeline.window
+    length, window = timeline.latent_frames, timeline.window_latent_frames
     shift = step * WINDOW_SHIFT % window if length > window else 0
     return [
         Window(

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from diffusers import FirstBlockCacheConfig
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
-from pipeline import media
+from pipeline import face, media
 from pipeline.avatar.autoencoder import TILINGS, frame_to_uint8
+from pipeline.avatar.fp8 import swap_linears
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
 from pipeline.avatar.presets import PUBLISHED_FOLDERS
-from pipeline.errors import FaceNumberUnknown, PortraitWithoutFace, WeightsNotFound
+from pipeline.avatar.sampler import DenoisingRun
+from pipeline.errors import FaceNumberUnknown, FaceUncertain, PortraitWithoutFace, WeightsNotFound
 from pipeline.plan import Box, ClipPlan
 from tests.avatar.builds import make_pipeline, make_transformer
 from tests.avatar.published import in_fp8, published_from
+from tests.avatar.test_transformer import CACHES
 from tests.conftest import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
@@ -104,12 +108,13 @@ def test_every_output_type_holds_the_same_clip(
     latents = run(pipe, portrait, voice, output_type="latent").frames
     assert latents.shape == (1, 4, 3, SIZE // 8, SIZE // 8)
     as_tuple = run(pipe, portrait, voice, return_dict=False)
-    assert np.array_equal(as_tuple[0], clip) and as_tuple[1:] == ("", "")
+    assert np.array_equal(as_tuple[0], clip) and as_tuple[1:] == ("", "", True)
 
 
 def test_the_full_window_is_cut_to_the_clip(pipe: Pipe, portrait: Image.Image, voice: np.ndarray) -> None:
     prepared = pipe.prepare(portrait, voice, height=SIZE, width=SIZE, num_frames=9, num_inference_steps=1)
-    assert prepared.timeline.window == 33 and prepared.latents.shape[2] == 33
+    pipe.denoise(prepared)
+    assert prepared.timeline.window_latent_frames == 33 and prepared.latents.shape[2] == 33
     assert len(list(pipe.decode(prepared))) == 9
 
 
@@ -150,6 +155,52 @@ def test_an_interrupt_ends_the_run_after_its_step_and_the_next_call_is_whole(
     assert np.array_equal(run(pipe, portrait, voice).frames, clip)
 
 
+def test_an_interrupted_run_goes_on_where_it_was(pipe: Pipe, portrait: Image.Image, voice: np.ndarray) -> None:
+    options: dict[str, Any] = {"height": SIZE, "width": SIZE, "num_frames": 9, "num_inference_steps": 3, "seed": 5}
+    whole, stopped = pipe.prepare(portrait, voice, **options), pipe.prepare(portrait, voice, **options)
+    assert pipe.denoise(whole)
+
+    def stop(pipe: Pipe, *_: Any) -> None:
+        pipe._interrupt = True
+
+    assert not pipe.denoise(stopped, stop) and stopped.step == 1
+    with pytest.raises(ValueError, match="1 of 3 steps are done: call denoise"):
+        pipe.decode(stopped)
+    assert pipe.denoise(stopped) and torch.equal(stopped.latents, whole.latents)
+
+
+def test_an_interrupted_call_says_that_it_is_unfinished(pipe: Pipe, portrait: Image.Image, voice: np.ndarray) -> None:
+    def stop(pipe: Pipe, *_: Any) -> None:
+        pipe._interrupt = True
+
+    assert not run(pipe, portrait, voice, callback_on_step_end=stop).is_finished
+    assert run(pipe, portrait, voice).is_finished
+
+
+def test_a_run_is_continued_with_its_own_transformer_only(
+    pipe: Pipe, portrait: Image.Image, voice: np.ndarray, tmp_path: Path
+) -> None:
+    prepared = pipe.prepare(portrait, voice, height=SIZE, width=SIZE, num_frames=9, num_inference_steps=1)
+    prepared.save(tmp_path / "run.safetensors")
+    other = make_pipeline()
+    with torch.no_grad():
+        for weight in other.transformer.parameters():
+            weight.mul_(1.1)
+    with pytest.raises(ValueError, match="begun with another transformer"):
+        other.denoise(DenoisingRun.load(tmp_path / "run.safetensors"))
+    assert make_pipeline().denoise(DenoisingRun.load(tmp_path / "run.safetensors"))
+
+
+def test_frames_of_one_clip_do_not_depend_on_the_next(pipe: Pipe, portrait: Image.Image, voice: np.ndarray) -> None:
+    prepared = pipe.prepare(portrait, voice, height=SIZE, width=SIZE, num_frames=129, num_inference_steps=1, seed=5)
+    pipe.denoise(prepared)
+    alone = list(pipe.decode(prepared, "33-frames"))
+    streamed = pipe.decode(prepared, "33-frames")
+    first = next(streamed)
+    run(pipe, portrait, voice, num_inference_steps=1, tiling="128-pixels")
+    assert all(map(torch.equal, [first, *streamed], alone))
+
+
 def test_two_voices_move_two_faces(pipe: Pipe, portrait: Image.Image, voice: np.ndarray, clip: np.ndarray) -> None:
     halves = [voice[:80_000], voice[40_000:]]
     width, height = portrait.size
@@ -165,11 +216,12 @@ def test_two_voices_move_two_faces(pipe: Pipe, portrait: Image.Image, voice: np.
 def test_masks_may_change_from_latent_frame_to_latent_frame(
     pipe: Pipe, portrait: Image.Image, voice: np.ndarray
 ) -> None:
-    turns = np.zeros((3, SIZE, SIZE), np.float32)
+    turns = np.zeros((3, SIZE, SIZE), np.float32)  # as many as 9 frames take, also in a window of 129
     turns[1] = 1
     held = run(pipe, portrait, voice, face_masks=[turns[1]], output_type="latent").frames
     taken = run(pipe, portrait, voice, face_masks=[turns], output_type="latent").frames
     assert not torch.allclose(held, taken, atol=1e-3)
+    assert run(pipe, portrait, voice, face_masks=[turns], full_window=True, num_inference_steps=1).is_finished
 
 
 def test_no_guidance_reads_no_negative_prompt(pipe: Pipe, portrait: Image.Image, voice: np.ndarray) -> None:
@@ -182,7 +234,7 @@ def test_no_guidance_reads_no_negative_prompt(pipe: Pipe, portrait: Image.Image,
 def test_a_prompt_too_long_is_shortened_and_said(pipe: Pipe, portrait: Image.Image, voice: np.ndarray) -> None:
     prompt = " ".join(f"word{number}" for number in range(400))
     made = run(pipe, portrait, voice, prompt=prompt, num_inference_steps=1)
-    assert made.dropped.endswith("word399") and made.dropped_2.endswith("word399")
+    assert made.dropped_prompt.endswith("word399") and made.dropped_prompt_2.endswith("word399")
 
 
 def test_prompts_once_read_are_kept(pipe: Pipe, portrait: Image.Image, voice: np.ndarray, tmp_path: Path) -> None:
@@ -336,6 +388,14 @@ def test_a_published_folder_that_lacks_a_part_says_which(tmp_path: Path) -> None
         ({"sample_rate": 8_000}, "8000 Hz; 16000 Hz is needed"),
         ({"face_masks": [np.ones((32, 32), np.float32)]}, r"shape \(32, 32\); needed is .*\(64, 64\)"),
         ({"face_masks": [np.full((SIZE, SIZE), 3.0)]}, "values range from 3.0 to 3.0; 0 to 1 is needed"),
+        ({"guidance_scale": float("inf")}, "got inf"),
+        ({"motion_pose": -1}, "motion_pose must be 0 or more, got -1"),
+        ({"image_size": 512}, "image_size and height with width say the same"),
+        ({"faces": [0]}, "a face's number must be 1 or more, got 0"),
+        ({"faces": [-1]}, "must be 1 or more, got -1"),
+        ({"latents": torch.zeros(1, 4, 65, 8, 8, dtype=torch.int64)}, "latents must be finite floats, got torch.int64"),
+        ({"latents": torch.full((1, 4, 65, 8, 8), torch.nan)}, "latents must be finite floats"),
+        ({"tiling": "huge"}, "published"),
         ({"seed": 5}, "generator and seed say the same"),
         ({"faces": [1, 1]}, "1 voices, 2 faces"),
         ({"faces": [1], "face_masks": [np.ones((SIZE, SIZE))]}, "give one of them"),
@@ -358,6 +418,7 @@ def test_options_that_cannot_be_met_are_refused_with_their_values(
         (lambda voice: (voice * 32_767).astype(np.int16), "int16"),
         (lambda voice: [], "audio holds no voice"),
         (lambda voice: [voice, voice], "2 voices, 0 faces"),
+        (lambda voice: [voice, voice[:300]], "voice 2 has 300 samples; a video frame takes 640"),
         (lambda voice: voice[:2_000], "5 or more, got 3"),
     ],
 )
@@ -403,3 +464,89 @@ def test_a_cache_of_diffusers_and_the_step_cache_exclude_each_other(portrait: Im
     assert run(pipe, portrait, voice, use_step_cache=False).frames.shape == (1, 9, SIZE, SIZE, 3)
     with pytest.raises(ValueError, match="161 frames takes 2 windows"):
         run(pipe, portrait, voice, use_step_cache=False, num_frames=161)
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_caches_of_diffusers_work_through_a_whole_run_and_leave_nothing_to_the_next(
+    portrait: Image.Image, voice: np.ndarray, name: str
+) -> None:
+    """The negative branch changes its text, and so its length, on the way."""
+    pipe, now = make_pipeline(), {"timestep": 1000.0}
+    pipe.transformer.register_forward_pre_hook(
+        lambda _, __, given: now.update(timestep=float(given["timestep"][0])), with_kwargs=True, prepend=True
+    )
+    options: dict[str, Any] = {"use_step_cache": False, "num_inference_steps": 10, "output_type": "latent"}
+    options["negative_prompt"] = "a longer one, so that the two differ in length"
+    if name in ("pyramid attention", "faster"):
+        pipe.transformer.enable_cache(CACHES[name](now))
+        with pytest.raises(ValueError, match="keeps one state for both branches"):
+            run(pipe, portrait, voice, **options)
+        pipe.transformer.disable_cache()
+        options["guidance_scale"] = 1
+    plain = run(pipe, portrait, voice, **options).frames
+    pipe.transformer.enable_cache(CACHES[name](now))
+    cached = run(pipe, portrait, voice, **options).frames
+    assert torch.isfinite(cached).all()
+    run(pipe, portrait, voice[16_000:], **{**options, "num_inference_steps": 3})
+    assert torch.equal(run(pipe, portrait, voice, **options).frames, cached), "a run begins without the last one's"
+    pipe.transformer.disable_cache()
+    assert torch.equal(run(pipe, portrait, voice, **options).frames, plain)
+
+
+def test_a_cached_run_is_not_continued(portrait: Image.Image, voice: np.ndarray) -> None:
+    pipe = make_pipeline()
+    options: dict[str, Any] = {"height": SIZE, "width": SIZE, "num_frames": 9, "num_inference_steps": 2}
+    prepared = pipe.prepare(portrait, voice, use_step_cache=False, **options)
+    prepared.step = 1
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(ValueError, match="can only be begun anew"):
+        pipe.denoise(prepared)
+
+
+def test_a_transformer_in_fp8_is_not_saved_where_it_could_not_be_loaded(tmp_path: Path) -> None:
+    pipe = make_pipeline()
+    swap_linears(pipe.transformer)
+    with pytest.raises(ValueError, match="load_transformer"):
+        pipe.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_uncertain_face_is_asked_for(
+    pipe: Pipe, portrait: Image.Image, voice: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published code takes the whole picture; we do not take what may be no face either."""
+    found = face.find_faces(np.asarray(portrait))
+    doubtful = [replace(found[0], score=0.5)]
+    monkeypatch.setattr(face, "find_faces", lambda _: doubtful)
+    with pytest.raises(FaceUncertain):
+        run(pipe, portrait, voice)
+    assert run(pipe, portrait, voice, faces=[np.int64(1)]).frames.shape == (1, 9, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompt": ["one", "two"]}, "prompt must be one string, got list"),
+        ({"negative_prompt": 3}, "negative_prompt must be one string, got int"),
+        ({"num_frames": 9.0}, "num_frames must be a whole number, got 9.0"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number, got 2.5"),
+        ({"num_inference_steps": True}, "must be a whole number, got True"),
+        ({"height": 64.0}, "height must be a whole number, got 64.0"),
+        ({"motion_exp": 30.5}, "motion_exp must be a whole number, got 30.5"),
+        ({"faces": [(1, 2)]}, r"x, y, width, height; got \(1, 2\)"),
+        ({"faces": ["left"]}, "got 'left'"),
+        ({"faces": 1}, "faces must be a list with one for every voice, got int"),
+        ({"face_masks": np.ones((SIZE, SIZE))}, "face_masks must be a list"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(
+    pipe: Pipe, portrait: Image.Image, voice: np.ndarray, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        run(pipe, portrait, voice, **change)
+
+
+@pytest.mark.parametrize("sound", [torch.zeros(20_000), "voice.wav", Path("voice.wav"), None, [0.0, 0.1]])
+def test_a_sound_of_another_kind_is_named(pipe: Pipe, portrait: Image.Image, sound: Any) -> None:
+    with pytest.raises(TypeError, match="audio must be an array"):
+        run(pipe, portrait, sound)

@@ -1,12 +1,16 @@
 """The denoising loop: stopped and continued, interrupted, cached. Its numbers stand in test_parity.py."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from pipeline.avatar.audio import SpeechFeatures
 from pipeline.avatar.presets import FLOW_SHIFT
@@ -26,6 +30,7 @@ from tests.avatar.builds import make_transformer
 
 ROOT = Path(__file__).parents[2]
 NUM_STEPS = 20
+CPU = torch.device("cpu")
 
 
 def make_run(*, num_frames: int = 140, num_steps: int = NUM_STEPS, guidance_scale: float = 7.5) -> DenoisingRun:
@@ -40,7 +45,7 @@ def make_run(*, num_frames: int = 140, num_steps: int = NUM_STEPS, guidance_scal
     mask[:, 3:5] = 0
     prompts = [PromptEmbeds(draw(1, 9, 12), mask, draw(1, 10), "left out") for _ in range(2)]
     speech = [SpeechFeatures(draw(num_frames * 2 + 10, 5, 16), torch.arange(num_frames) * 2) for _ in range(2)]
-    masks = [draw(1, 4, 4).sigmoid(), draw(timeline.kept_frames, 4, 4).sigmoid()]
+    masks = [draw(1, 4, 4).sigmoid(), draw(timeline.kept_latent_frames, 4, 4).sigmoid()]
     speakers = tuple(map(Speaker, speech, masks))
     conditions = Conditions(prompts[0], prompts[1], draw(1, 4, 33, 4, 4), speakers)
     settings = Settings(num_steps, guidance_scale)
@@ -90,13 +95,13 @@ def test_a_saved_run_holds_everything(tmp_path: Path, model: HunyuanVideoAvatarT
     assert again.conditions.motion_pose == 25 and again.conditions.fps == 25
     assert torch.equal(again.conditions.speakers[1].face_mask, run.conditions.speakers[1].face_mask)
     assert again.positive_cache.window_of == run.positive_cache.window_of
-    assert torch.equal(again.negative_cache.read([0, 5])[0], run.negative_cache.read([0, 5])[0])
+    assert torch.equal(again.negative_cache.read([0, 5], CPU)[0], run.negative_cache.read([0, 5], CPU)[0])
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path, model: HunyuanVideoAvatarTransformer3DModel) -> None:
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="must be a run saved in format 1, got None"):
+    with pytest.raises(ValueError, match="must be a run saved in format 2, got None"):
         DenoisingRun.load(next(tmp_path.glob("*.safetensors")))
 
 
@@ -161,10 +166,10 @@ def test_latents_are_rounded_as_published(model: HunyuanVideoAvatarTransformer3D
 def test_a_cache_asked_before_it_is_written_says_so() -> None:
     cache = FrameCache()
     with pytest.raises(ValueError, match="latent frames 0 to 2 were not all computed in full before"):
-        cache.read([0, 1, 2])
+        cache.read([0, 1, 2], CPU)
     cache.write([0, 1], 4, (torch.rand(1, 3 * 5, 8), torch.rand(1, 2, 8)))
     with pytest.raises(ValueError, match="latent frames 1 to 2"):
-        cache.read([1, 2])
+        cache.read([1, 2], CPU)
 
 
 def test_a_cache_keeps_no_window_that_no_frame_needs() -> None:
@@ -172,5 +177,77 @@ def test_a_cache_keeps_no_window_that_no_frame_needs() -> None:
     for number in range(3):
         cache.write([0, 1], 2, (torch.full((1, 3 * 5, 8), float(number)), torch.full((1, 2, 8), float(number))))
     assert len(cache.windows) == 1
-    hidden_states, text = cache.read([1])
+    hidden_states, text = cache.read([1], CPU)
     assert float(hidden_states.min()) == float(text.max()) == 2
+
+
+def test_a_run_moves_to_the_device_that_computes(tmp_path: Path) -> None:
+    """The meta device refuses to be mixed with the CPU, as a GPU does."""
+    for num_frames, use_step_cache in ((100, True), (140, False)):  # longer clips keep on the CPU what meta cannot give
+        run = make_run(num_frames=num_frames)
+        run.settings = Settings(NUM_STEPS, 7.5, use_step_cache)
+        run = go_on(run, 7)
+        run.save(tmp_path / "run.safetensors")
+        run = DenoisingRun.load(tmp_path / "run.safetensors")
+        run.to(torch.device("meta"))
+        scheduler = make_scheduler(FlowMatchEulerDiscreteScheduler(shift=FLOW_SHIFT).config, run.settings)
+        model = make_transformer().to("meta")
+        while run.step < 10:
+            assert denoise_step(run, model, scheduler)
+        assert run.latents.device.type == "meta"
+
+
+def test_what_is_kept_for_cached_steps_goes_with_the_last_of_them(model: HunyuanVideoAvatarTransformer3DModel) -> None:
+    run = make_run()
+    held = [go_on(run, 1, model).positive_cache.image is not None for _ in range(NUM_STEPS)]
+    assert held == [6 <= step < 15 for step in range(NUM_STEPS)]
+
+
+def spoil_bytes(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def change(name: str, value: object) -> Callable[[Path], None]:
+    """Writes a saved run with another value in its plain part."""
+
+    def write(path: Path) -> None:
+        with safe_open(path, "pt") as file:
+            plain = json.loads(file.metadata()["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        place = plain["run"]
+        *parts, last = name.split(".")
+        for part in parts:
+            place = place[part]
+        if value is None:
+            place.pop(last)
+        else:
+            place[last] = value
+        save_file(tensors, path, metadata={"run": json.dumps(plain)})
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("a picture, perhaps"),
+        spoil_bytes,
+        change("step", 99),
+        change("step", -3),
+        change("step", None),
+        change("settings.rounding", "nonsense"),
+        change("timeline.latent_frames", 97),
+        change("surplus", 1),
+    ],
+)
+def test_a_damaged_run_is_refused_by_name(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "kept.safetensors"
+    make_run(num_steps=4).save(path)
+    damage(path)
+    with pytest.raises(ValueError, match=r"kept\.safetensors"):
+        DenoisingRun.load(path)

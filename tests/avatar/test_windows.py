@@ -13,15 +13,15 @@ def test_every_latent_frame_is_denoised_in_every_step(num_frames: int) -> None:
         assert len(windows) == timeline.num_windows
         assert set().union(*(window.latent_frames for window in windows)) == set(range(timeline.latent_frames))
         for window in windows:
-            assert len(set(window.latent_frames)) == timeline.window == 33
+            assert len(set(window.latent_frames)) == timeline.window_latent_frames == 33
             assert len(window.speech_frames) == 129
 
 
 @pytest.mark.parametrize("num_frames", [5, 29, 129, 130, 161, 15_000])
 def test_enough_latent_frames_are_kept_for_the_clip(num_frames: int) -> None:
     timeline = plan_timeline(num_frames)
-    assert num_frames <= 4 * (timeline.kept_frames - 1) + 1
-    assert timeline.kept_frames <= timeline.latent_frames <= timeline.noise_frames
+    assert num_frames <= 4 * (timeline.kept_latent_frames - 1) + 1
+    assert timeline.kept_latent_frames <= timeline.latent_frames <= timeline.noise_latent_frames
 
 
 def test_a_latent_frame_hears_its_own_four_video_frames_whatever_the_step() -> None:
@@ -42,8 +42,10 @@ def test_windows_move_so_that_no_cut_stays_in_one_place() -> None:
 @pytest.mark.parametrize(("num_frames", "latent"), [(5, 2), (6, 3), (9, 3), (29, 8), (128, 33), (129, 33)])
 def test_a_short_window_holds_what_the_clip_needs(num_frames: int, latent: int) -> None:
     timeline = plan_timeline(num_frames, full_window=False)
-    assert timeline.window == timeline.latent_frames == timeline.kept_frames == latent
-    assert timeline.noise_frames == plan_timeline(num_frames).noise_frames, "a seed's noise stays the same"
+    assert timeline.window_latent_frames == timeline.latent_frames == timeline.kept_latent_frames == latent
+    whole = plan_timeline(num_frames)
+    assert timeline.noise_latent_frames == whole.noise_latent_frames, "a seed's noise stays the same"
+    assert timeline.clip_latent_frames == whole.clip_latent_frames == latent
     (window,) = windows_of(timeline, 3)
     assert window.speech_frames == tuple(range(4 * latent - 3))
 

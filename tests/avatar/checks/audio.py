@@ -57,7 +57,7 @@ def differences(folder: Path) -> Iterator[Difference]:
     rows = facts["audio_len_table"]
     wrong = sum(
         row["n_samples"] // SAMPLES_PER_FRAME != row["audio_len"]
-        or plan_timeline(max(row["frames"], 5)).kept_frames != row["padded_frames"] // FRAMES_PER_LATENT + 1
+        or plan_timeline(max(row["frames"], 5)).kept_latent_frames != row["padded_frames"] // FRAMES_PER_LATENT + 1
         for row in rows
     )
     yield Difference(f"audio_tiny lengths ({len(rows)} rows)", wrong, 0)

@@ -21,9 +21,9 @@ from tests.avatar.checks.transformer import load_model
 TOLERANCE = 1e-4  # of float32 latents; weights changed by 1e-6 of themselves move them by 1.5e-5
 ROUNDED_TOLERANCE, ROUNDED_MEAN_TOLERANCE = 0.05, 1e-3  # where steps are rounded to bfloat16, whose step is 0.016
 VARIANTS = {  # name -> rounding after each step, what latents and text are kept in
-    "fp32": ("", torch.float32),
-    "bf16cast": ("bfloat16", torch.float32),
-    "fp16carrier": ("bfloat16", torch.float16),
+    "fp32": (None, torch.float32),
+    "bf16cast": (torch.bfloat16, torch.float32),
+    "fp16carrier": (torch.bfloat16, torch.float16),
 }
 Tensors = dict[str, torch.Tensor]
 
@@ -110,7 +110,8 @@ def _compare(
                 note(f"cache of {prefix}, assembled", assembled, kept[f"{prefix}.assembled_cache"][row : row + 1])
                 note(f"cache of {prefix}, output", sample, kept[f"{prefix}.out.x"][row : row + 1])
     handle.remove()
-    note(f"{name}.final_latents", run.latents[:, :, : run.timeline.kept_frames], tensors[f"{name}.final_latents"])
+    final = run.latents[:, :, : run.timeline.kept_latent_frames]
+    note(f"{name}.final_latents", final, tensors[f"{name}.final_latents"])
     for what, found in worst.items():
         tolerance = ROUNDED_MEAN_TOLERANCE if what.endswith("mean") else ROUNDED_TOLERANCE
         yield Difference(f"sampler_tiny {what}", found, TOLERANCE if is_exact else tolerance)

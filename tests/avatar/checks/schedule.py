@@ -47,9 +47,9 @@ def _tables(facts: dict[str, Any]) -> Iterator[Difference]:
     wrong = 0
     for row in facts["length_table"]:
         timeline = plan_timeline(max(row["audio_len"], 5))
-        wrong += timeline.noise_frames != row["noise_frames"]
+        wrong += timeline.noise_latent_frames != row["noise_frames"]
         wrong += timeline.latent_frames != row["infer_length"]
-        wrong += timeline.kept_frames != row["final_latent_frames"]
+        wrong += timeline.kept_latent_frames != row["final_latent_frames"]
         wrong += timeline.num_windows != row["n_windows"]
         for number, window in enumerate(row["step1_windows"] or []):
             ours = windows_of(timeline, 1)[number]
