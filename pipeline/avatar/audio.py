@@ -146,10 +146,8 @@ def encode_audio(
         raise ValueError(f"num_frames must be 1 to {most_frames} for {len(waveform)} samples, got {num_frames}")
 
     chunks = _chunks(num_frames)
-    config, more_rows = (
-        audio_encoder.config,
-        FRAME_POSITIONS - POSITIONS_PER_FRAME,
-    )  # of a chunk, beside its frames' own
+    config = audio_encoder.config
+    more_rows = FRAME_POSITIONS - POSITIONS_PER_FRAME  # of a chunk, beside its frames' own
     states = torch.empty(
         POSITIONS_PER_FRAME * num_frames + more_rows * len(chunks),
         config.encoder_layers + 1,
