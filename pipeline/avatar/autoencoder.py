@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusers.utils.accelerate_utils import apply_forward_hook
+
+from pipeline.avatar.offload import brought_in
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ TILINGS = {
 }
 
 
+def as_tiling(tiling: Tiling | str | None) -> Tiling | None:
+    """A tiling, or that of a name in TILINGS; None stays None.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if not isinstance(tiling, str):
+        return tiling
+    if tiling not in TILINGS:
+        raise ValueError(f"tiling must be one of {', '.join(TILINGS)}, a Tiling, or None, got {tiling!r}")
+    return TILINGS[tiling]
+
+
 def set_tiling(vae: AutoencoderKLHunyuanVideo, tiling: Tiling | None) -> None:
     """Make a VAE code in these tiles, in space and time, or with None in one piece.
 
@@ -69,6 +83,7 @@ def encode_portrait(
     pixels: torch.Tensor,
     latent_frames: int,
     generator: torch.Generator | None = None,
+    tiling: Tiling | str | None = PUBLISHED_TILING,
 ) -> torch.Tensor:
     """The portrait, held for a window, as latents.
 
@@ -77,20 +92,21 @@ def encode_portrait(
     The published code draws that noise from the process's global state; here it comes from `generator`.
 
     Args:
-        vae: In whatever tiling it is set to.
+        vae: Left in this tiling; brought in where it is offloaded.
         pixels: (1, 3, height, width) floats in [-1, 1], on the device the VAE computes on; sides multiples of 8.
         latent_frames: How many; 33 in the published window.
         generator: For the noise.
+        tiling: How to cut the picture; a name in TILINGS does as well; None for one piece.
 
     Returns:
         image_latents, (1, 16, latent_frames, height / 8, width / 8) in the VAE's dtype, times its scaling factor.
 
     Raises:
-        ValueError: pixels of another shape or range, or no frames.
+        ValueError: pixels of another shape or range, no frames, or an unknown tiling.
 
     Source: HunyuanVideo-Avatar, hymm_sp/sample_inference_audio.py, predict.
     """
-    multiple = vae.spatial_compression_ratio
+    tiling, multiple = as_tiling(tiling), vae.spatial_compression_ratio
     if pixels.ndim != 4 or pixels.shape[:2] != (1, 3) or any(side % multiple or not side for side in pixels.shape[2:]):
         raise ValueError(
             f"pixels have shape {tuple(pixels.shape)}; needed is (1, 3, height, width), sides multiples of {multiple}"
@@ -100,34 +116,43 @@ def encode_portrait(
         raise ValueError(f"pixels range from {low} to {high}; -1 to 1 is needed: portrait_pixels() gives it")
     if latent_frames < 1:
         raise ValueError(f"latent_frames must be 1 or more, got {latent_frames}")
-    moments = vae.encode(pixels[:, :, None].to(vae.dtype)).latent_dist.parameters
+    set_tiling(vae, tiling)
+    with brought_in(vae):  # group offload hooks vae.forward, which nobody calls
+        moments = vae.encode(pixels[:, :, None].to(vae.dtype)).latent_dist.parameters
     frames = DiagonalGaussianDistribution(moments.expand(-1, -1, latent_frames, -1, -1))
     return frames.sample(generator) * vae.config.scaling_factor
 
 
-def decode_frames(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int) -> Iterator[torch.Tensor]:
+def decode_frames(
+    vae: AutoencoderKLHunyuanVideo,
+    latents: torch.Tensor,
+    num_frames: int,
+    tiling: Tiling | str | None = PUBLISHED_TILING,
+) -> Iterator[torch.Tensor]:
     """Latents into frames, handed on one by one; the next tile of time is decoded when its first frame is asked for.
 
     Equal to `vae.decode(latents / scaling_factor)` in the same tiling, without ever holding more than one tile of
     time and the part of the one before it that is blended in: memory does not grow with the clip. Closing the
-    iterator frees what it holds.
+    iterator frees what it holds. Whatever the VAE does between two tiles changes none of them.
 
     Args:
-        vae: In whatever tiling it is set to.
+        vae: Set to this tiling, and brought in where it is offloaded, for every tile of time.
         latents: (1, 16, latent_frames, height / 8, width / 8), as denoised, on the device the VAE computes on. Better
             all of them than those that num_frames needs: the VAE's norms see the whole tile.
         num_frames: How many to give, at most 4 (latent_frames - 1) + 1.
+        tiling: How to cut the clip; a name in TILINGS does as well; None for one piece.
 
     Returns:
         An iterator of (3, height, width) float32 in [0, 1] on the CPU; frame_to_uint8() makes pictures of them.
 
     Raises:
-        ValueError: latents of another shape or not finite, or too many frames or none; raised at once.
+        ValueError: latents of another shape or not finite, too many frames or none, or an unknown tiling; raised at
+            once.
 
     Source: HunyuanVideo-Avatar, hymm_sp/diffusion/pipelines/pipeline_hunyuan_video_audio.py; its autoencoder's tiles
         as diffusers has them, AutoencoderKLHunyuanVideo._temporal_tiled_decode.
     """
-    channels = vae.config.latent_channels
+    tiling, channels = as_tiling(tiling), vae.config.latent_channels
     if latents.ndim != 5 or latents.shape[:2] != (1, channels) or not latents.numel():
         raise ValueError(
             f"latents have shape {tuple(latents.shape)}; needed is (1, {channels}, latent_frames, height, width)"
@@ -137,7 +162,7 @@ def decode_frames(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_fra
         raise ValueError(f"num_frames must be 1 to {most} for {latents.shape[2]} latent frames, got {num_frames}")
     if num_wrong := int((~latents.isfinite()).sum()):
         raise ValueError(f"{num_wrong} of {latents.numel()} latents are NaN or infinite; all must be finite")
-    return _frames(vae, latents, num_frames)
+    return _frames(vae, latents, num_frames, tiling)
 
 
 def frame_to_uint8(frame: torch.Tensor) -> np.ndarray:
@@ -152,14 +177,16 @@ def frame_to_uint8(frame: torch.Tensor) -> np.ndarray:
     return (frame * 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _frames(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int) -> Iterator[torch.Tensor]:
+def _frames(
+    vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int, tiling: Tiling | None
+) -> Iterator[torch.Tensor]:
     ratio, latent_frames = vae.temporal_compression_ratio, latents.shape[2]
-    size, stride = vae.tile_sample_min_num_frames, vae.tile_sample_stride_num_frames
-    if not (vae.use_framewise_decoding and latent_frames > size // ratio):
-        size = stride = latent_frames * ratio  # one tile
+    size = stride = latent_frames * ratio  # one tile
+    if tiling is not None and latent_frames > tiling.num_frames // ratio:
+        size, stride = tiling.num_frames, tiling.num_frames_stride
     tail = None
     for start in range(0, latent_frames, stride // ratio):
-        tile = _decode_tile(vae, latents[:, :, start : start + size // ratio + 1])
+        tile = _decode_tile(vae, latents[:, :, start : start + size // ratio + 1], tiling)
         if tail is not None:
             tile = vae.blend_t(tail, tile[:, :, 1:], size - stride)
         tail = tile[:, :, max(tile.shape[2] - (size - stride), 0) :].clone()
@@ -172,12 +199,13 @@ def _frames(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: i
             return
 
 
-@apply_forward_hook  # so that an offloaded VAE comes to the GPU, as for its own decode()
 @torch.no_grad()
-def _decode_tile(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor) -> torch.Tensor:
+def _decode_tile(vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, tiling: Tiling | None) -> torch.Tensor:
     """One tile of time, cut into tiles of space where it is larger than those. vae.decode() would cut time again."""
+    set_tiling(vae, tiling)
     latents = (latents / vae.config.scaling_factor).to(vae.dtype)
-    height, width = (side * vae.spatial_compression_ratio for side in latents.shape[3:])
-    if vae.use_tiling and (height > vae.tile_sample_min_height or width > vae.tile_sample_min_width):
-        return vae.tiled_decode(latents).sample
-    return vae.decoder(vae.post_quant_conv(latents))
+    largest = max(latents.shape[3:]) * vae.spatial_compression_ratio
+    with brought_in(vae):  # for this tile alone: between two of them, other models may take its place
+        if tiling is not None and largest > tiling.side:
+            return vae.tiled_decode(latents).sample
+        return vae.decoder(vae.post_quant_conv(latents))

@@ -1,6 +1,8 @@
 """The portrait into latents and latents into frames: equal to the whole-clip computation, in bounded memory."""
 
+import functools
 import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate.hooks import ModelHook, add_hook_to_module
+from accelerate.hooks import CpuOffload, add_hook_to_module
 from diffusers import AutoencoderKLHunyuanVideo
+from diffusers.hooks import apply_group_offloading
+from diffusers.hooks.group_offloading import ModuleGroup
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -85,7 +89,7 @@ def test_one_encoded_frame_is_every_frame_of_a_still_clip(
         one = vae.encode(pixels[:, :, None]).latent_dist
     assert (still.mean - one.mean).abs().max() < 2e-5
     assert (still.logvar - one.logvar).abs().max() < 2e-5
-    found = encode_portrait(vae, pixels, latent_frames, torch.Generator().manual_seed(5))
+    found = encode_portrait(vae, pixels, latent_frames, torch.Generator().manual_seed(5), tiling)
     published = still.sample(torch.Generator().manual_seed(5)) * vae.config.scaling_factor
     assert found.shape == (1, 4, latent_frames, 5, 6)
     assert (found - published).abs().max() < 2e-5
@@ -121,14 +125,13 @@ def test_frames_are_those_of_a_whole_decode_bit_for_bit(
     with torch.no_grad():
         whole = (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)[0]
     for count in {num_frames, max(num_frames - 3, 1), 1}:
-        frames = list(decode_frames(vae, latents, count))
+        frames = list(decode_frames(vae, latents, count, tiling))
         assert len(frames) == count
         assert torch.equal(torch.stack(frames, dim=1), whole[:, :count])
         assert all(frame.dtype == torch.float32 and not frame.requires_grad for frame in frames)
 
 
 def test_memory_is_that_of_one_tile_however_long_the_clip(vae: AutoencoderKLHunyuanVideo) -> None:
-    set_tiling(vae, TINY_TILING)
     with torch.no_grad(), LiveBytes() as one_tile:
         latents = latents_of(5)
         decoded = vae.decoder(vae.post_quant_conv(latents))
@@ -136,10 +139,11 @@ def test_memory_is_that_of_one_tile_however_long_the_clip(vae: AutoencoderKLHuny
     for latent_frames in (40, 160):
         latents = latents_of(latent_frames)
         with LiveBytes() as clip:
-            for frame in decode_frames(vae, latents, 4 * latent_frames - 3):
+            for frame in decode_frames(vae, latents, 4 * latent_frames - 3, TINY_TILING):
                 del frame
         # beside the tile: four frames to be blended in, and the first tile's thirteen given out
         assert clip.peak <= one_tile.peak + 17 * frame_bytes
+    set_tiling(vae, TINY_TILING)
     with torch.no_grad(), LiveBytes() as whole:
         vae.decode(latents)
     assert whole.peak > 3 * clip.peak  # so the count sees it where all frames are kept
@@ -148,12 +152,11 @@ def test_memory_is_that_of_one_tile_however_long_the_clip(vae: AutoencoderKLHuny
 def test_a_tile_is_decoded_when_its_first_frame_is_asked_for_and_freed_on_closing(
     vae: AutoencoderKLHunyuanVideo,
 ) -> None:
-    set_tiling(vae, TINY_TILING)
     tiles = []
     handle = vae.decoder.register_forward_hook(lambda *_: tiles.append(1))
     latents = latents_of(10)
     with LiveBytes() as clip:
-        frames = decode_frames(vae, latents, 37)
+        frames = decode_frames(vae, latents, 37, TINY_TILING)
         assert len(tiles) == 0
         first = next(frames)
         for _ in range(12):
@@ -168,26 +171,96 @@ def test_a_tile_is_decoded_when_its_first_frame_is_asked_for_and_freed_on_closin
 
 
 def test_fewer_frames_than_the_latents_hold_decode_fewer_tiles(vae: AutoencoderKLHunyuanVideo) -> None:
-    set_tiling(vae, TINY_TILING)
     tiles = []
     handle = vae.decoder.register_forward_hook(lambda *_: tiles.append(1))
-    assert len(list(decode_frames(vae, latents_of(33), 13))) == 13
+    assert len(list(decode_frames(vae, latents_of(33), 13, TINY_TILING))) == 13
     handle.remove()
     assert len(tiles) == 1
 
 
-def test_an_offloaded_autoencoder_is_brought_in_before_a_tile() -> None:
-    class Bring(ModelHook):
-        calls = 0
+class Away:
+    """Offloading without a second device: every parameter is either here or away, and what computes with one that is
+    away is noted. Groups bring in and take away flags rather than bytes."""
 
+    def __init__(self, vae: AutoencoderKLHunyuanVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.vae, self.away, self.missed = vae, set[int](), list[str]()
+        monkeypatch.setattr(ModuleGroup, "onload_", lambda group: self.bring(_tensors_of(group)))
+        monkeypatch.setattr(ModuleGroup, "offload_", lambda group: self.take(_tensors_of(group)))
+        for name, module in vae.named_modules():
+            if list(module.parameters(recurse=False)):
+                computed = functools.partial(self._computed, name, module.forward)
+                monkeypatch.setattr(module, "forward", computed)
+
+    def bring(self, tensors: Iterable[torch.Tensor]) -> None:
+        self.away -= set(map(id, tensors))
+
+    def take(self, tensors: Iterable[torch.Tensor]) -> None:
+        self.away |= set(map(id, tensors))
+
+    def _computed(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        module = self.vae.get_submodule(name)
+        if self.away & set(map(id, module.parameters(recurse=False))):
+            self.missed.append(name)
+        return forward(*args, **kwargs)
+
+
+def _tensors_of(group: ModuleGroup) -> list[torch.Tensor]:
+    return [*group.parameters, *(parameter for module in group.modules for parameter in module.parameters())]
+
+
+@pytest.mark.parametrize("tiling", [None, TINY_TILING])
+@pytest.mark.parametrize("kind", ["leaf_level", "block_level"])
+def test_every_part_is_brought_in_from_a_group_before_it_computes_and_goes_back(
+    kind: str, tiling: Tiling | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = checks.tiny_vae(GOLDENS)[0]
+    pixels, latents = torch.zeros(1, 3, 48, 48), latents_of(7, height=6, width=6)
+    wanted_latents = encode_portrait(vae, pixels, 2, torch.Generator().manual_seed(0), tiling)
+    wanted = list(decode_frames(vae, latents, 25, tiling))
+    watch, cpu = Away(vae, monkeypatch), torch.device("cpu")
+    blocks = 1 if kind == "block_level" else None
+    apply_group_offloading(vae, cpu, cpu, offload_type=kind, num_blocks_per_group=blocks)
+    watch.take(vae.parameters())
+
+    found_latents = encode_portrait(vae, pixels, 2, torch.Generator().manual_seed(0), tiling)
+    assert watch.missed == [] and len(watch.away) == len(list(vae.parameters()))
+    frames = decode_frames(vae, latents, 25, tiling)
+    found = [next(frames)]
+    assert len(watch.away) == len(list(vae.parameters()))  # between two tiles too
+    found += frames
+    assert watch.missed == [] and len(watch.away) == len(list(vae.parameters()))
+    assert torch.equal(found_latents, wanted_latents)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_what_computes_without_being_brought_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = checks.tiny_vae(GOLDENS)[0]
+    watch, cpu = Away(vae, monkeypatch), torch.device("cpu")
+    apply_group_offloading(vae, cpu, cpu, offload_type="block_level", num_blocks_per_group=1)
+    watch.take(vae.parameters())
+    with torch.no_grad():
+        vae.decode(latents_of(1))
+    assert {"post_quant_conv", "decoder.conv_in.conv"} <= set(watch.missed)
+
+
+def test_model_offload_brings_the_autoencoder_in_before_every_tile_and_may_take_it_between_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Bring(CpuOffload):
         def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            return args, kwargs
+            watch.bring(module.parameters())
+            calls.append(1)
+            return super().pre_forward(module, *args, **kwargs)
 
-    vae, hook = checks.tiny_vae(GOLDENS)[0], Bring()
-    add_hook_to_module(vae, hook)
-    list(decode_frames(vae, latents_of(3), 9))
-    assert hook.calls == 1
+    vae, calls = checks.tiny_vae(GOLDENS)[0], list[int]()
+    watch = Away(vae, monkeypatch)
+    add_hook_to_module(vae, Bring("cpu"))
+    watch.take(vae.parameters())
+    encode_portrait(vae, torch.zeros(1, 3, 16, 16), 2)
+    calls.clear()
+    for _ in decode_frames(vae, latents_of(10), 37, TINY_TILING):
+        watch.take(vae.parameters())
+    assert watch.missed == [] and len(calls) == 3  # 13, 12 and 12 frames
 
 
 def test_a_half_precision_autoencoder_gives_float32_frames(vae: AutoencoderKLHunyuanVideo) -> None:
@@ -224,6 +297,53 @@ def test_a_tiling_takes_the_memory_it_states(full_size: AutoencoderKLHunyuanVide
         with LiveBytes() as bytes_:
             full_size.tiled_decode(latents)
     assert round((bytes_.peak + weights) / 2**30, 1) == tiling.peak_gib
+
+
+@pytest.mark.parametrize("meddle_after", [0, 1, 14])
+def test_a_clip_keeps_its_tiling_whatever_the_autoencoder_does_meanwhile(
+    vae: AutoencoderKLHunyuanVideo, meddle_after: int
+) -> None:
+    latents, other = latents_of(7, height=6, width=2), replace(TINY_TILING, side=16, side_stride=8, num_frames=8)
+    wanted = torch.stack(list(decode_frames(vae, latents, 25, TINY_TILING)))
+    assert not torch.equal(wanted, torch.stack(list(decode_frames(vae, latents, 25, other))))
+    frames = decode_frames(vae, latents, 25, TINY_TILING)
+    found = [next(frames) for _ in range(meddle_after)]
+    another = decode_frames(vae, latents, 25, other)
+    next(another)
+    set_tiling(vae, other)
+    found += frames
+    assert torch.equal(torch.stack(found), wanted)
+
+
+def test_the_portrait_is_encoded_in_the_tiling_given(vae: AutoencoderKLHunyuanVideo) -> None:
+    pixels = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole, tiled = (
+        encode_portrait(vae, pixels, 2, torch.Generator().manual_seed(0), tiling) for tiling in (None, TINY_TILING)
+    )
+    set_tiling(vae, TINY_TILING)
+    assert not torch.equal(whole, tiled)
+    assert torch.equal(encode_portrait(vae, pixels, 2, torch.Generator().manual_seed(0), None), whole)
+
+
+def test_a_tiling_may_be_named_and_the_published_one_is_the_default(vae: AutoencoderKLHunyuanVideo) -> None:
+    pixels, latents = torch.zeros(1, 3, 16, 16), latents_of(1)
+    for named, tiling in TILINGS.items():
+        encode_portrait(vae, pixels, 1, None, named)
+        assert vae.tile_sample_min_height == tiling.side
+        list(decode_frames(vae, latents, 1, named))
+        assert vae.tile_sample_min_num_frames == tiling.num_frames
+    encode_portrait(vae, pixels, 1)
+    assert vae.tile_sample_min_num_frames == PUBLISHED_TILING.num_frames
+    set_tiling(vae, None)
+    list(decode_frames(vae, latents, 1))
+    assert vae.use_tiling and vae.tile_sample_min_num_frames == PUBLISHED_TILING.num_frames
+
+
+def test_an_unknown_tiling_is_refused_with_the_known_ones(vae: AutoencoderKLHunyuanVideo) -> None:
+    with pytest.raises(ValueError, match=r"published, 33-frames, 17-frames, 128-pixels, .* got 'tiny'"):
+        decode_frames(vae, latents_of(1), 1, "tiny")
+    with pytest.raises(ValueError, match=r"published, 33-frames, 17-frames, 128-pixels, .* got 'tiny'"):
+        encode_portrait(vae, torch.zeros(1, 3, 16, 16), 1, None, "tiny")
 
 
 def test_without_tiling_nothing_is_cut_in_space_or_time(vae: AutoencoderKLHunyuanVideo) -> None:
