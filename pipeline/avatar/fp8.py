@@ -15,6 +15,7 @@ from torch import nn
 FP8 = torch.float8_e4m3fn  # 4 bits of exponent, 3 of fraction, no infinities
 FP8_MAX = 448.0  # the largest value of that type
 MATMUL_MULTIPLE = 16  # sides of an fp8 matrix product on a GPU are multiples of this; Source: cuBLASLt, fp8 kernels
+QUANTIZED_ROWS = 4096  # at a time; an input may be a GiB, of which no second copy is made; 120 MiB in the widest layer
 FP8_MATMUL_CAPABILITY = (8, 9)  # Ada, Hopper (9, 0) and later multiply in fp8; Ampere (8, 6) does not
 
 METHOD = "scaled_fp8"  # marks the config of a model with such layers: diffusers' `from_pretrained`, which would cast
@@ -101,13 +102,18 @@ class ScaledFp8Linear(nn.Linear):
     def _multiply_in_fp8(self, input: torch.Tensor) -> torch.Tensor:
         """The product of two fp8 matrices, the input quantised on the way."""
         rows = input.reshape(-1, self.in_features)
-        scale = (rows.abs().amax() / FP8_MAX).clamp(min=torch.finfo(input.dtype).tiny)  # in the input's own type: it is
-        rows = (rows / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8)  # large, and a copy in float32 would be twice as large
+        low, high = rows.aminmax()
+        scale = (torch.maximum(-low, high) / FP8_MAX).clamp(min=torch.finfo(input.dtype).tiny)
+        quantized = torch.empty_like(rows, dtype=FP8)
+        for part, place in zip(rows.split(QUANTIZED_ROWS), quantized.split(QUANTIZED_ROWS), strict=True):
+            place.copy_((part / scale).clamp_(-FP8_MAX, FP8_MAX))
         weight_scale = self.weight_scale.to(input.dtype).float()  # rounded as dequantisation rounds it
         product = torch._scaled_mm(
-            rows, self.weight.t(), scale_a=scale.float(), scale_b=weight_scale, out_dtype=input.dtype
+            quantized, self.weight.t(), scale_a=scale.float(), scale_b=weight_scale, out_dtype=input.dtype
         )
-        return (product if self.bias is None else product + self.bias).reshape(*input.shape[:-1], self.out_features)
+        if self.bias is not None:
+            product.add_(self.bias)
+        return product.reshape(*input.shape[:-1], self.out_features)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "ScaledFp8Linear":
         """Moves weight and scale with the rest of the module, shown to `fn` as integers so that no cast meets them."""
@@ -162,7 +168,8 @@ def use_scaled_matmul(model: nn.Module, enabled: bool = True) -> int:
     """Multiply in fp8 rather than dequantise, in every fp8 layer of `model`.
 
     Faster where the device can, and less exact: the input is rounded to eight bits as well, with one scale for the
-    whole tensor. The published model dequantises.
+    whole tensor. The published model dequantises, and so does a pipeline until `use_scaled_matmul(pipe.transformer)`
+    is called, with the transformer on the device it computes on.
 
     Returns:
         How many layers there are.

@@ -1,7 +1,6 @@
 """The portrait into latents and latents into frames: equal to the whole-clip computation, in bounded memory."""
 
 import functools
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,6 @@ from accelerate.hooks import CpuOffload, add_hook_to_module
 from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.hooks import apply_group_offloading
 from diffusers.hooks.group_offloading import ModuleGroup
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from pipeline.avatar.autoencoder import (
     PUBLISHED_TILING,
@@ -27,6 +24,7 @@ from pipeline.avatar.autoencoder import (
     set_tiling,
 )
 from tests.avatar.checks import vae as checks
+from tests.avatar.memory import LiveBytes
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY_TILING = Tiling(side=32, side_stride=24, num_frames=16, num_frames_stride=12, peak_gib=0.0)
@@ -35,34 +33,6 @@ TINY_TILING = Tiling(side=32, side_stride=24, num_frames=16, num_frames_stride=1
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKLHunyuanVideo:
     return checks.tiny_vae(GOLDENS)[0]
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors made inside it that are still alive, and the most there were at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {storage._cdata for storage in _storages((args, kwargs))}
-        result = func(*args, **(kwargs or {}))
-        for storage in _storages(result):
-            if (key := storage._cdata) not in self.known | given:
-                self.known.add(key)
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self._forget, key, storage.nbytes())
-        self.peak = max(self.peak, self.live)
-        return result
-
-    def _forget(self, key: int, num_bytes: int) -> None:
-        self.known.discard(key)
-        self.live -= num_bytes
-
-
-def _storages(tree: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def latents_of(num: int, *, height: int = 2, width: int = 3, seed: int = 0) -> torch.Tensor:

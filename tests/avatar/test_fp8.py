@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline.avatar import fp8
 from pipeline.avatar.fp8 import (
     FP8,
     FP8_MAX,
@@ -19,6 +20,7 @@ from pipeline.avatar.fp8 import (
 )
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from tests.avatar.checks.fp8 import differences
+from tests.avatar.memory import LiveBytes
 from tests.avatar.published import TINY
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -142,6 +144,26 @@ def test_the_product_in_fp8_is_near_the_dequantised_one(shape, bias):
     assert 0 < (found.float() - exact).norm() / exact.norm() < MATMUL_TOLERANCE
     use_scaled_matmul(layer, enabled=False)
     assert torch.equal(layer(x).float(), exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_product_in_fp8_makes_no_copy_of_its_input_in_the_inputs_type(dtype, monkeypatch):
+    monkeypatch.setattr(fp8, "QUANTIZED_ROWS", 16)
+    layer, x = ScaledFp8Linear.from_linear(nn.Linear(256, 64, dtype=dtype)), an_input(500, 256, dtype=dtype)
+    use_scaled_matmul(layer)
+    with LiveBytes() as beside:
+        product = layer(x)
+    in_fp8, part, scales = x.numel(), 16 * 256 * x.itemsize, 64  # bytes
+    assert in_fp8 < beside.peak <= in_fp8 + max(part, product.nbytes) + scales
+    assert beside.live == product.nbytes
+
+
+def test_the_product_in_fp8_does_not_depend_on_the_rows_quantised_at_once(monkeypatch):
+    layer, x = a_layer(), an_input(50, 48)
+    use_scaled_matmul(layer)
+    whole = layer(x)
+    monkeypatch.setattr(fp8, "QUANTIZED_ROWS", 7)
+    assert torch.equal(layer(x), whole)
 
 
 def test_the_product_in_fp8_of_zeros_is_the_bias():
