@@ -292,6 +292,9 @@ TEXTS: dict[str, Text] = {
         "This is HunyuanVideo without the audio parts: it cannot speak. Use the weights of HunyuanVideo-Avatar.",
         "C'est HunyuanVideo sans les parties audio : il ne sait pas parler. Utilisez les poids de HunyuanVideo-Avatar.",
     ),
+    "WeightsOfEncoder": Text(
+        "Download the folder of this part again.", "Téléchargez de nouveau le dossier de cette partie."
+    ),
     "WeightsFp8": Text(
         "The fp8 file and its map belong together: download both again.",
         "Le fichier fp8 et sa table vont ensemble : téléchargez les deux de nouveau.",

@@ -7,13 +7,16 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import DiskFull, SpaceMissing, WeightsUnreadable
 from pipeline.texts import LANGUAGES, say
@@ -23,6 +26,7 @@ MEBIBYTE = 2**20  # bytes
 STEM = "diffusion_pytorch_model"  # Source: diffusers, WEIGHTS_NAME
 INDEX = f"{STEM}.safetensors.index.json"  # Source: diffusers, SAFE_WEIGHTS_INDEX_NAME
 RECORD = "conversion.json"  # what has been written so far, from what, with which digest
+STALE_SECONDS = 600  # without a byte: a part that nobody writes any more; the longest pause is one shard read back
 ALIGNMENT = 8  # bytes; the tensors begin at a multiple of this. Source: the safetensors format
 DTYPES = {
     torch.float64: "F64",
@@ -68,6 +72,9 @@ def write_shards(
     SHA-256 compared. What is done stands in a record beside the shards; begun again with the same `source`, the work
     goes on after the last whole shard. The index appears last, so that a folder with an index is complete.
 
+    Two processes may do the same work in the same folder at once: each writes under names of its own, and whichever
+    is renamed last stays, byte for byte like the other.
+
     Args:
         entries: What to write, in order.
         read: The tensors of one shard, by name, in that order. Called once for each shard, so that it may open its
@@ -85,7 +92,7 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / RECORD
     digests = _resume(record, source)
-    (folder / INDEX).unlink(missing_ok=True)
+    _remove_stale_parts(folder)
     shards = _split(entries, shard_bytes)
     files = [f"{STEM}-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     total = sum(entry.num_bytes for entry in entries)
@@ -102,12 +109,12 @@ def write_shards(
             if name not in whole:
                 tensors = _counted(read([entry.name for entry in shard]), done, total, on_progress)
                 digests[name] = _write_shard(folder / name, shard, tensors)
-                _write_json(record, {"source": dict(source), "sha256": digests})
+                write_json(record, {"source": dict(source), "sha256": digests})
             done += sum(entry.num_bytes for entry in shard)
             if on_progress and name in whole:
                 on_progress(done, total)
         weight_map = {entry.name: name for name, shard in zip(files, shards, strict=True) for entry in shard}
-        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(folder).free
@@ -116,18 +123,56 @@ def write_shards(
 
 
 def _resume(record: Path, source: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of shards written from `source` before; those of another source are deleted."""
-    try:
-        found = json.loads(record.read_text("utf-8"))
-        digests: dict[str, str] = dict(found["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    if found.get("source") == dict(source):
+    """The digests of shards written from `source` before; those of another source are deleted, the index first."""
+    found = _read_record(record)
+    digests: dict[str, str] = found["sha256"]
+    if found["source"] == dict(source):
         return digests
+    record.with_name(INDEX).unlink(missing_ok=True)
     for name in digests:
         (record.parent / Path(name).name).unlink(missing_ok=True)
-    record.unlink()
+    record.unlink(missing_ok=True)
     return {}
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    """What the record says: "source", and "sha256" of every shard; None and nothing where there is none."""
+    try:
+        found = json.loads(record.read_text("utf-8"))
+        return {"source": found["source"], "sha256": dict(found["sha256"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"source": None, "sha256": {}}
+
+
+def _remove_stale_parts(folder: Path) -> None:
+    """Delete what a process that was killed left half written."""
+    for part in folder.glob("*.part"):
+        try:
+            if time.time() - part.lstat().st_mtime > STALE_SECONDS:
+                part.unlink()
+        except FileNotFoundError:  # another process was faster
+            continue
+
+
+def is_written(folder: Path, source: Mapping[str, Any] | None) -> bool:
+    """Whether the shards in `folder` were written from `source`, to the end, and every one still has its length.
+
+    Their bytes are not read: `write_shards` does that.
+
+    Args:
+        folder: As in `write_shards`.
+        source: As in `write_shards`; None for any.
+    """
+    if source is not None and _read_record(folder / RECORD)["source"] != dict(source):
+        return False
+    try:
+        names = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
+        for name in names:
+            with safe_open(folder / name, "pt"):
+                pass
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError):
+        return False
+    return True
 
 
 def _split(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:
@@ -188,7 +233,7 @@ def _counted(
 
 def _write_shard(path: Path, shard: Sequence[Entry], tensors: Iterator[torch.Tensor]) -> str:
     """Write one shard, read it back and return its SHA-256; on any trouble, nothing is left."""
-    part = path.with_name(f"{path.name}.part")
+    part = _part_of(path)
     digest = hashlib.sha256()
     try:
         with part.open("wb") as file:
@@ -214,9 +259,14 @@ def _write_shard(path: Path, shard: Sequence[Entry], tensors: Iterator[torch.Ten
     return digest.hexdigest()
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _part_of(path: Path) -> Path:
+    """A name to write a file under until it is whole, never given twice."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+def write_json(path: Path, value: Any) -> None:
     """A small file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
+    part = _part_of(path)
     try:
         part.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
         part.replace(path)

@@ -10,7 +10,7 @@ import pickle
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
@@ -18,13 +18,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.avatar.fp8 import FP8, METHOD, swap_linears
-from pipeline.avatar.shards import DTYPES, GIBIBYTE, INDEX, Entry, OnProgress, reason, write_shards
+from pipeline.avatar.shards import (
+    DTYPES,
+    GIBIBYTE,
+    INDEX,
+    Entry,
+    OnProgress,
+    is_written,
+    reason,
+    write_json,
+    write_shards,
+)
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.errors import FileMissing, WeightsMismatch, WeightsNotFound, WeightsUnreadable, WeightsUnsupported
 from pipeline.texts import LANGUAGES, say
 
 Tensors = Mapping[str, torch.Tensor]
 Shapes = Mapping[str, Sequence[int]]
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 TRANSFORMER_FILES = ("*_model_states.pt",)  # in a folder; Source: HunyuanVideo-Avatar, hymm_sp/inference.py
 VAE_FILES = ("pytorch_model.pt", "pytorch_model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -33,6 +44,7 @@ AUDIO_PARTS = ("audio_proj.", "audio_adapter_blocks.")  # what HunyuanVideo itse
 QUANTO_ENDINGS = ("._data", "._scale")  # of names in files that optimum-quanto wrote, as Wan2GP's int8 conversion is
 ROPE_AXES_DIM = {128: (16, 56, 56)}  # width of a head -> for time, height, width; Source: hymm_sp/config.py
 AUDIO_WINDOW, AUDIO_BLOCKS = 10, 5  # encoder positions and hidden states a frame; the weights tell their product alone
+CONFIG = HunyuanVideoAvatarTransformer3DModel.config_name  # config.json, in transformers' folders as well
 NAMES_SHOWN = 3  # of missing, unexpected and misshapen names, in an error
 
 # Published layer -> ours, "{i}" being the number of a block. One published layer may hold several of ours, one under
@@ -493,15 +505,14 @@ def build_transformer(config: Mapping[str, Any], *, fp8: bool = False) -> Hunyua
     return model.eval()
 
 
-def _fill(
-    model: HunyuanVideoAvatarTransformer3DModel, tensors: dict[str, torch.Tensor], dtype: torch.dtype | None
-) -> HunyuanVideoAvatarTransformer3DModel:
+def _fill(model: Model, component: str, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> Model:
     """Give the model these tensors, unchanged where their type is `dtype`; fp8 and its scales keep their own."""
-    check_names("transformer", _shapes(tensors), _shapes(model.state_dict()))
-    if dtype is not None:
-        kept = {name for name, tensor in model.state_dict().items() if tensor.dtype == FP8}
-        kept |= {name for name in tensors if name.endswith(".weight_scale")}
-        tensors = {name: tensor if name in kept else tensor.to(dtype) for name, tensor in tensors.items()}
+    check_names(component, _shapes(tensors), _shapes(model.state_dict()))
+    if not isinstance(dtype, torch.dtype):  # None would leave a mixture of types, which does not run
+        raise TypeError(f"dtype must be a torch.dtype, got {dtype!r}")
+    kept = {name for name, tensor in model.state_dict().items() if tensor.dtype == FP8}
+    kept |= {name for name in tensors if name.endswith(".weight_scale")}
+    tensors = {name: tensor if name in kept else tensor.to(dtype) for name, tensor in tensors.items()}
     model.load_state_dict(tensors, strict=True, assign=True)
     return model
 
@@ -510,7 +521,7 @@ def load_published_transformer(
     path: Path,
     *,
     scale_map: Path | None = None,
-    dtype: torch.dtype | None = torch.bfloat16,
+    dtype: torch.dtype = torch.bfloat16,
     rope_axes_dim: Sequence[int] | None = None,
 ) -> HunyuanVideoAvatarTransformer3DModel:
     """The transformer of a published file as it is, without converting it first.
@@ -537,7 +548,7 @@ def transformer_of(
     config: Mapping[str, Any],
     *,
     scales: Tensors | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> HunyuanVideoAvatarTransformer3DModel:
     """A transformer with published tensors in it, strictly, sharing their memory where it can.
 
@@ -545,7 +556,7 @@ def transformer_of(
         published: Tensors under their published names.
         config: Its sizes, as `transformer_config_of` reads them.
         scales: Of the layers in fp8.
-        dtype: What all but fp8 is cast to; None leaves every tensor its own.
+        dtype: What all but fp8 is cast to.
 
     Raises:
         WeightsMismatch: a name is missing, unexpected or wrongly shaped.
@@ -555,7 +566,7 @@ def transformer_of(
     check_names("transformer", _shapes(published), published_shapes(needed))
     tensors = dict(convert_transformer(published, {name: shape[0] for name, shape in needed.items()}))
     tensors |= dict(_convert_scales(scales or {}))
-    return _fill(model, tensors, dtype)
+    return _fill(model, "transformer", tensors, dtype)
 
 
 def _convert_scales(scales: Tensors) -> Iterator[tuple[str, torch.Tensor]]:
@@ -565,9 +576,7 @@ def _convert_scales(scales: Tensors) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"{ours}_scale", scale.float().reshape(())
 
 
-def load_transformer(
-    folder: Path, *, dtype: torch.dtype | None = torch.bfloat16
-) -> HunyuanVideoAvatarTransformer3DModel:
+def load_transformer(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> HunyuanVideoAvatarTransformer3DModel:
     """The transformer of a folder that `convert_transformer_file` wrote, bf16 or fp8, mapped from its files.
 
     `from_pretrained` opens the folder of a bf16 file as well; it refuses that of an fp8 file, whose weights it would
@@ -575,28 +584,121 @@ def load_transformer(
 
     Args:
         folder: With `config.json`, the shards and their index.
-        dtype: What all but fp8 is cast to; None leaves every tensor its own.
+        dtype: What all but fp8 is cast to.
 
     Raises:
         WeightsNotFound: there is no config or no index: never converted, or not to the end.
         WeightsUnreadable: a shard is cut short or no safetensors file.
         WeightsMismatch: a name is missing, unexpected or wrongly shaped.
     """
-    folder = Path(folder)
-    for name in (HunyuanVideoAvatarTransformer3DModel.config_name, INDEX):
-        if not (folder / name).is_file():
-            raise WeightsNotFound(folder=str(folder), needed=name, found="-")
-    config = json.loads((folder / HunyuanVideoAvatarTransformer3DModel.config_name).read_text("utf-8"))
+    config, tensors = _open_converted(Path(folder))
     method = config.get("quantization_config", {}).get("quant_method")
     known = inspect.signature(HunyuanVideoAvatarTransformer3DModel.__init__).parameters
     model = build_transformer({key: config[key] for key in known if key in config}, fp8=method == METHOD)
+    return _fill(model, "transformer", tensors, dtype)
+
+
+def load_vae(folder: Path, *, dtype: torch.dtype = torch.float16) -> AutoencoderKLHunyuanVideo:
+    """The VAE of a folder that `convert_vae_file` wrote, strictly.
+
+    `from_pretrained` opens the folder as well, and gives random numbers to a weight that is missing.
+
+    Args:
+        folder: As in `load_transformer`.
+        dtype: What all is cast to; published: float16.
+
+    Raises:
+        WeightsNotFound, WeightsUnreadable, WeightsMismatch: as `load_transformer`.
+    """
+    config, tensors = _open_converted(Path(folder))
+    with torch.device("meta"):
+        vae = AutoencoderKLHunyuanVideo.from_config(config)
+    return _fill(vae.eval(), "vae", tensors, dtype)
+
+
+def _open_converted(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The config of a converted folder and its tensors, mapped; errors as `load_transformer`."""
+    for name in (CONFIG, INDEX):
+        if not (folder / name).is_file():
+            raise WeightsNotFound(folder=str(folder), needed=name, found="-")
     weight_map = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
     tensors: dict[str, torch.Tensor] = {}
     for name in sorted(set(weight_map.values())):
         if not (folder / name).is_file():
             raise WeightsNotFound(folder=str(folder), needed=name, found="-")
         tensors |= _open_safetensors(folder / name)
-    return _fill(model, tensors, dtype)
+    return json.loads((folder / CONFIG).read_text("utf-8")), tensors
+
+
+def load_encoder(model_class: Any, folder: Path, component: str, *, dtype: torch.dtype) -> Any:
+    """A model of transformers from its published folder, strictly, and never from the network.
+
+    transformers' own `from_pretrained` fills what is missing or wrongly shaped with random weights and a line in the
+    log, and without a config builds the model at its class's default size. Here each of these is an error.
+
+    Names that the model has no place for are passed over: published folders hold more than the part that is used
+    (CLIP's vision tower beside its text model, Whisper's `proj_out`, `position_ids` of older versions), and a model
+    with all of its own weights computes the same beside them.
+
+    Args:
+        model_class: A class of transformers with `from_pretrained`.
+        folder: With `config.json` and the weights.
+        component: What to call it in an error, "text_encoder" say.
+        dtype: Of the model.
+
+    Returns:
+        The model, for inference.
+
+    Raises:
+        WeightsNotFound: there is no config, no weights, or one of their files is missing.
+        WeightsUnreadable: a file is damaged.
+        WeightsMismatch: a weight is missing or wrongly shaped.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise WeightsNotFound(folder=str(folder), needed=CONFIG, found=_listed(folder))
+    try:
+        model, found = model_class.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        _explain(folder, error)
+        raise
+    _mismatch(
+        component,
+        missing=sorted(found["missing_keys"]),  # tied weights are not counted as missing
+        misshapen=[f"{name} {list(had)} ≠ {list(needed)}" for name, had, needed in sorted(found["mismatched_keys"])],
+        advice="WeightsOfEncoder",
+    )
+    return model.eval()
+
+
+def _explain(folder: Path, error: Exception) -> None:
+    """Raise for the file that made transformers give up, where it is one."""
+    try:
+        json.loads((folder / CONFIG).read_text("utf-8"))
+    except ValueError:
+        _unreadable(folder / CONFIG, "WeightsCutShort", error)
+    needed: set[str] = set()
+    for index in [*folder.glob("*.safetensors.index.json")] or [*folder.glob("*.index.json")]:
+        try:
+            needed |= set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            _unreadable(index, "WeightsCutShort", error)
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))  # the others are not looked at
+    absent = sorted(name for name in needed if not (folder / name).is_file())
+    if absent or not files:
+        raise WeightsNotFound(
+            folder=str(folder), needed=(absent or ["model.safetensors"])[0], found=_listed(folder)
+        ) from error
+    for path in files:
+        open_published(path)
+
+
+def _listed(folder: Path) -> str:
+    """The names in a folder, the first few."""
+    names = sorted(path.name for path in folder.glob("*"))
+    return ", ".join(names[:NAMES_SHOWN]) + (" …" if len(names) > NAMES_SHOWN else "") or "-"
 
 
 def convert_transformer_file(
@@ -656,7 +758,7 @@ def convert_transformer_file(
                 holder = str(published_name(name, adapter_layers))
                 yield dict(convert_transformer({holder: opened[holder]}, num_rows))[name]
 
-    model.save_config(target_folder)
+    _save_config(model, target_folder)
     facts = _facts(source, scale_map, shard_gib)
     shard_bytes = int(shard_gib * GIBIBYTE)
     write_shards(entries, read, target_folder, source=facts, shard_bytes=shard_bytes, on_progress=on_progress)
@@ -702,11 +804,37 @@ def convert_vae_file(
         opened = open_published_vae(source)
         return (opened[name] for name in names)
 
-    vae.save_config(target_folder)
+    _save_config(vae, target_folder)
     facts = _facts(source, None, shard_gib)
     shard_bytes = int(shard_gib * GIBIBYTE)
     write_shards(entries, read, target_folder, source=facts, shard_bytes=shard_bytes, on_progress=on_progress)
     return target_folder
+
+
+def is_converted(source: Path, target_folder: Path, *, scale_map: Path | None = None, shard_gib: float = 1.0) -> bool:
+    """Whether `target_folder` holds what converting `source` would give, so that it need not be done again.
+
+    A source that was replaced since, even under its old name, is noticed by its size and time of change. One that is
+    gone, to save room perhaps, cannot be compared: what was made of it counts.
+
+    Args:
+        source: The transformer's or the VAE's, as given to `convert_transformer_file` or `convert_vae_file`.
+        target_folder: The same.
+        scale_map: The same.
+        shard_gib: The same.
+    """
+    target_folder = Path(target_folder)
+    try:
+        facts = _facts(find_published(source, (*TRANSFORMER_FILES, *VAE_FILES)), scale_map, shard_gib)
+    except (FileMissing, WeightsNotFound, FileNotFoundError):
+        facts = None
+    return (target_folder / CONFIG).is_file() and is_written(target_folder, facts)
+
+
+def _save_config(model: HunyuanVideoAvatarTransformer3DModel | AutoencoderKLHunyuanVideo, folder: Path) -> None:
+    """As diffusers' `save_config`, but whole or not at all, since another process may be reading it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, json.loads(model.to_json_string()))
 
 
 def _facts(source: Path, scale_map: Path | None, shard_gib: float) -> dict[str, Any]:

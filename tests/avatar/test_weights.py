@@ -4,15 +4,27 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModel,
+    PreTrainedModel,
+    WhisperForConditionalGeneration,
+    WhisperModel,
+)
 
 from pipeline.avatar import shards, weights
 from pipeline.avatar.fp8 import FP8, ScaledFp8Linear, swap_linears
@@ -23,8 +35,11 @@ from pipeline.avatar.weights import (
     build_transformer,
     convert_transformer_file,
     convert_vae_file,
+    is_converted,
+    load_encoder,
     load_published_transformer,
     load_transformer,
+    load_vae,
     open_published,
     open_published_vae,
     our_names,
@@ -41,8 +56,10 @@ from pipeline.errors import (
     WeightsUnreadable,
     WeightsUnsupported,
 )
+from tests.avatar.builds import make_whisper
 from tests.avatar.checks.weights import differences, shapes_of, stored
-from tests.avatar.published import TINY, in_fp8, published_tensors, watched
+from tests.avatar.published import PROJECT, TINY, in_fp8, published_tensors, watched
+from tests.avatar.tiny_text import clip, clip_tokenizer, llama_tokenizer, llava
 
 GOLDENS = Path(__file__).parent / "goldens"
 ROPE = TINY["rope_axes_dim"]
@@ -378,13 +395,18 @@ def test_a_converted_folder_opens_with_from_pretrained(source, tensors, tmp_path
     assert torch.equal(opened.norm_out.linear.weight, torch.cat([scale, shift]))
 
 
-def test_every_tensor_keeps_its_type(tensors, tmp_path):
+def test_a_folder_keeps_every_tensors_type_and_a_model_has_one(tensors, tmp_path):
     mixed = {**tensors, "before_proj.weight": tensors["before_proj.weight"].float()}
     torch.save({"module": mixed}, tmp_path / "mixed.pt")
     target = convert(tmp_path / "mixed.pt", tmp_path / "target")
-    assert load_transformer(target, dtype=None).ref_proj.weight.dtype == torch.float32
-    assert load_transformer(target, dtype=None).ref_proj.bias.dtype == torch.bfloat16
-    assert load_transformer(target).ref_proj.weight.dtype == torch.bfloat16
+    held: Tensors = {}
+    for path in target.glob("*.safetensors"):
+        held |= load_file(path)
+    assert held["ref_proj.weight"].dtype == torch.float32 and held["ref_proj.bias"].dtype == torch.bfloat16
+    for dtype in (torch.bfloat16, torch.float32):
+        assert {tensor.dtype for tensor in load_transformer(target, dtype=dtype).state_dict().values()} == {dtype}
+    with pytest.raises(TypeError, match=r"torch\.dtype, got None"):
+        load_transformer(target, dtype=None)  # type: ignore[arg-type]
 
 
 def test_a_converted_fp8_file_keeps_its_bytes_and_repeats_its_scales(fp8_files, tensors, tmp_path):
@@ -488,20 +510,103 @@ def test_what_a_killed_conversion_left_behind_is_no_obstacle(source, tmp_path):
     with pytest.raises(Stopped):
         convert(source, target, on_progress=stop_after(0.5))
     next_shard = sorted(set(wanted) - {path.name for path in target.iterdir()})[0]
-    (target / f"{next_shard}.part").write_bytes(b"half")
+    left = target / f"{next_shard}.0123abcd.part"
+    left.write_bytes(b"half")
+    os.utime(left, (0, time.time() - shards.STALE_SECONDS - 1))
     (target / next_shard).write_bytes(wanted[next_shard][:-1])
     convert(source, target)
     assert contents(target) == wanted
 
 
+def test_two_conversions_into_one_folder_end_whole_whoever_is_first(source, tmp_path):
+    wanted = contents(convert(source, tmp_path / "straight"))
+    target = tmp_path / "target"
+    readable: list[bool] = []
+
+    def another_overtakes(done: int, total: int) -> None:
+        if not readable:
+            assert list(target.glob("*.part")), "the first one is in the midst of a shard"
+            convert(source, target)
+        readable.append(is_converted(source, target, shard_gib=SMALL_SHARDS))
+
+    convert(source, target, on_progress=another_overtakes)
+    assert all(readable), "what the other one had finished was taken away for a time"
+    assert contents(target) == wanted
+    record = json.loads((target / RECORD).read_text("utf-8"))
+    assert set(record["sha256"]) == {name for name in wanted if name.endswith(".safetensors")}
+
+
+def test_two_processes_converting_into_one_folder_both_end_well(source, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from pipeline.avatar.weights import *;"
+        "source, target = map(Path, sys.argv[1:]);"
+        f"convert_transformer_file(source, target, rope_axes_dim={ROPE}, shard_gib={SMALL_SHARDS});"
+        "load_transformer(target)"
+    )
+    command = [sys.executable, "-c", program, str(source), str(tmp_path / "target")]
+    both = [subprocess.Popen(command, cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert contents(tmp_path / "target") == contents(convert(source, tmp_path / "straight"))
+
+
+def test_a_finished_conversion_is_known_until_source_or_folder_change(source, fp8_files, tensors, tmp_path):
+    target = tmp_path / "target"
+
+    def known(**options: object) -> bool:
+        return is_converted(source, target, **{"shard_gib": SMALL_SHARDS, **options})  # type: ignore[arg-type]
+
+    assert not known()
+    with pytest.raises(Stopped):
+        convert(source, target, on_progress=stop_after(0.5))
+    assert not known()
+    convert(source, target)
+    assert known()
+    assert not known(shard_gib=1.0) and not known(scale_map=fp8_files[1])
+
+    data = source.read_bytes()
+    changed = source.stat().st_mtime_ns
+    os.utime(source, ns=(changed, changed + 1))
+    assert not known()  # replaced by a file of the same length
+    source.write_bytes(data + b" ")
+    os.utime(source, ns=(changed, changed))
+    assert not known()  # replaced by a longer one with the old time
+    source.write_bytes(data)
+    os.utime(source, ns=(changed, changed))
+    assert known()
+    source.rename(tmp_path / "elsewhere")
+    assert known()  # cannot be compared
+    (tmp_path / "elsewhere").rename(source)
+
+    shard = sorted(target.glob("*.safetensors"))[1]
+    for path in (target / "config.json", target / INDEX, target / RECORD, shard):
+        path.rename(tmp_path / "away")
+        assert not known(), path.name
+        (tmp_path / "away").rename(path)
+    assert known()
+    os.truncate(shard, shard.stat().st_size - 1)
+    assert not known()
+    convert(source, target)
+    assert known()
+
+
+def test_a_finished_fp8_conversion_is_known_until_its_map_changes(fp8_files, tmp_path):
+    source, scale_map = fp8_files
+    target = convert(source, tmp_path / "target", scale_map=scale_map)
+    assert is_converted(source, target, scale_map=scale_map, shard_gib=SMALL_SHARDS)
+    changed = scale_map.stat().st_mtime_ns
+    os.utime(scale_map, ns=(changed, changed + 1))
+    assert not is_converted(source, target, scale_map=scale_map, shard_gib=SMALL_SHARDS)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_named_and_leaves_whole_shards_only(source, tmp_path):
+def test_a_full_disk_is_named_and_leaves_whole_shards_only(source, tmp_path, monkeypatch):
     wanted = contents(convert(source, tmp_path / "straight"))
     second = sorted(name for name in wanted if name.endswith(".safetensors"))[1]
     target = tmp_path / "target"
     target.mkdir()
     (target / f"{second}.part").symlink_to("/dev/full")
-    with pytest.raises(DiskFull, match=str(target)):
+    with monkeypatch.context() as fixed_names, pytest.raises(DiskFull, match=str(target)):
+        fixed_names.setattr(shards, "_part_of", lambda path: path.with_name(f"{path.name}.part"))
         convert(source, target)
     assert [path.name for path in target.glob("*.safetensors*")] == [second.replace("00002-", "00001-")]
     convert(source, target)
@@ -612,6 +717,31 @@ def test_a_converted_vae_opens_with_from_pretrained(vae_source, tmp_path):
     assert vae.config.scaling_factor == 0.476986
 
 
+def test_a_converted_vae_loads_strictly_and_is_known(vae_source, tmp_path):
+    target = convert_vae_file(vae_source, tmp_path / "target", norm_num_groups=4)
+    assert is_converted(vae_source, target) and is_converted(vae_source / "pytorch_model.pt", target)
+    vae, wanted = load_vae(target, dtype=torch.float32), stored(GOLDENS / "vae_tiny.safetensors")
+    found = vae.state_dict()
+    assert set(found) == set(wanted) and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert not vae.training and load_vae(target).dtype == torch.float16
+
+    (path,) = target.glob("*.safetensors")
+    held = load_file(path)
+    lost = held.pop("decoder.conv_in.conv.bias")
+    save_file(held, path)
+    with pytest.raises(WeightsMismatch, match=r"vae: 1 names missing \(decoder\.conv_in\.conv\.bias\)"):
+        load_vae(target)
+    save_file({**held, "decoder.conv_in.conv.bias": lost[:3].clone()}, path)
+    with pytest.raises(WeightsMismatch, match=r"decoder\.conv_in\.conv\.bias \[3\] ≠ "):
+        load_vae(target)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(WeightsUnreadable, match=path.name):
+        load_vae(target)
+    (target / INDEX).unlink()
+    with pytest.raises(WeightsNotFound, match=INDEX):
+        load_vae(target)
+
+
 def test_a_vae_may_be_a_safetensors_file(vae_source, tmp_path):
     tensors = open_published_vae(vae_source)
     save_file(tensors, tmp_path / "pytorch_model.safetensors")
@@ -635,5 +765,129 @@ def test_adapters_may_stand_in_other_blocks() -> None:
     model = transformer_of(published, sizes)
     assert [hasattr(block, "audio_adapter") for block in model.transformer_blocks] == [True, False, True, True]
     assert torch.equal(
-        model.transformer_blocks[2].audio_adapter.to_q.weight, published["audio_adapter_blocks.1.to_q.weight"]
+        model.transformer_blocks[2].audio_adapter.to_q.weight, published["audio_adapter_blocks.1.to_q.weight"].float()
     )
+
+
+# --- encoders ---------------------------------------------------------------------------------------------------------
+
+ENCODERS: dict[str, Callable[[], PreTrainedModel]] = {
+    "text_encoder": lambda: llava(llama_tokenizer()),
+    "text_encoder_2": lambda: clip(clip_tokenizer()),
+    "audio_encoder": make_whisper,
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request, tmp_path) -> tuple[str, PreTrainedModel, Path]:
+    """Name, model, and the folder it was saved to."""
+    model = ENCODERS[request.param]()
+    model.save_pretrained(tmp_path / "encoder")
+    return request.param, model, tmp_path / "encoder"
+
+
+def loaded(encoder: tuple[str, PreTrainedModel, Path], dtype: torch.dtype = torch.float32) -> Any:
+    name, model, folder = encoder
+    return load_encoder(type(model), folder, name, dtype=dtype)
+
+
+def edit(folder: Path, change: Callable[[Tensors], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_whole_encoder_loads_equal(encoder):
+    found, wanted = loaded(encoder), encoder[1]
+    assert same(found.state_dict(), wanted.state_dict()) and not found.training
+    assert loaded(encoder, torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_an_encoder_in_a_file_of_pytorch_loads_equal(encoder):
+    folder = encoder[2]
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert same(loaded(encoder).state_dict(), encoder[1].state_dict())
+    os.truncate(folder / "pytorch_model.bin", (folder / "pytorch_model.bin").stat().st_size // 2)
+    with pytest.raises(WeightsUnreadable, match=r"pytorch_model\.bin .* whole file is needed"):
+        loaded(encoder)
+
+
+def test_an_encoder_that_lost_a_tensor_is_refused(encoder):
+    lost: list[str] = []
+
+    def lose(tensors: Tensors) -> None:
+        lost.append(next(name for name in tensors if name.endswith("self_attn.q_proj.weight")))
+        del tensors[lost[0]]
+
+    edit(encoder[2], lose)
+    with pytest.raises(WeightsMismatch, match=rf"{encoder[0]}: 1 names missing \(.*q_proj\.weight\).* folder of"):
+        loaded(encoder)
+
+
+def test_an_encoder_with_a_tensor_of_another_shape_is_refused(encoder):
+    def cut(tensors: Tensors) -> None:
+        name = next(name for name in tensors if name.endswith("self_attn.q_proj.weight"))
+        tensors[name] = tensors[name][:3].clone()
+
+    edit(encoder[2], cut)
+    with pytest.raises(WeightsMismatch, match=rf"{encoder[0]}: 0 names .*1 of another shape .*q_proj\.weight \[3, "):
+        loaded(encoder)
+
+
+@pytest.mark.parametrize("length", [0, 100, 5000])
+def test_an_encoders_file_cut_short_is_refused(encoder, length):
+    os.truncate(encoder[2] / "model.safetensors", length)
+    with pytest.raises(WeightsUnreadable, match=rf"model\.safetensors \({length} bytes\)"):
+        loaded(encoder)
+
+
+def test_an_encoder_without_files_or_config_is_refused(encoder):
+    folder = encoder[2]
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsNotFound, match=r"model\.safetensors; found: config\.json"):
+        loaded(encoder)
+    (folder / "config.json").write_text("{", "utf-8")
+    with pytest.raises(WeightsUnreadable, match=r"config\.json \(1 bytes\)"):
+        loaded(encoder)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(WeightsNotFound, match=r"config\.json; found: -"):  # not the class's default, gigabytes large
+        loaded(encoder)
+    with pytest.raises(WeightsNotFound, match=r"config\.json"):
+        load_encoder(type(encoder[1]), folder / "absent", encoder[0], dtype=torch.float32)
+
+
+def test_an_encoder_without_one_of_its_shards_is_refused(encoder):
+    _, model, folder = encoder
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    lost = sorted(folder.glob("*.safetensors"))[1]
+    assert same(loaded(encoder).state_dict(), model.state_dict())
+    lost.unlink()
+    with pytest.raises(WeightsNotFound, match=lost.name):
+        loaded(encoder)
+
+
+def test_names_that_an_encoder_has_no_place_for_are_passed_over(encoder):
+    edit(encoder[2], lambda tensors: tensors.update({"proj_out.weight": torch.zeros(2)}))  # type: ignore[attr-defined]
+    assert same(loaded(encoder).state_dict(), encoder[1].state_dict())
+
+
+def test_clips_text_model_is_found_in_the_whole_of_clip_and_whisper_in_the_speech_recogniser(tmp_path):
+    text_model = clip(clip_tokenizer())
+    text, vision = text_model.config.to_dict(), {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    whole = CLIPModel(CLIPConfig(text_config=text, vision_config={**vision, "intermediate_size": 16}))
+    whole.save_pretrained(tmp_path / "clip")
+    found = load_encoder(CLIPTextModel, tmp_path / "clip", "text_encoder_2", dtype=torch.float32)
+    wanted = {f"text_model.{name}": tensor for name, tensor in found.state_dict().items()}
+    assert same(wanted, {name: whole.state_dict()[name] for name in wanted})
+
+    recogniser = WhisperForConditionalGeneration(make_whisper().config)
+    recogniser.save_pretrained(tmp_path / "whisper")
+    held = load_file(tmp_path / "whisper" / "model.safetensors")
+    assert "proj_out.weight" not in held  # tied to the words
+    for model_class in (WhisperModel, WhisperForConditionalGeneration):
+        model = load_encoder(model_class, tmp_path / "whisper", "audio_encoder", dtype=torch.float32)
+        encoder = recogniser.get_encoder()
+        assert same(model.get_encoder().state_dict(), encoder.state_dict())
