@@ -3,6 +3,7 @@
 Calls the stages one after the other; what each computes stands in its own module.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
 
         Raises:
             ValueError: another precision.
-            WeightsError: a part is missing, damaged or another model's.
+            WeightsError, FileMissing: a part is missing, damaged or another model's.
             SpaceMissing, DiskFull: the converted models do not fit.
 
         Source: HunyuanVideo-Avatar, hymm_sp/constants.py, for the layout.
@@ -148,37 +149,32 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             raise ValueError(f'precision must be "bf16" or "fp8", got {precision!r}')
         folder = Path(folder) / "ckpts" if (Path(folder) / "ckpts").is_dir() else Path(folder)
         parts = {name: folder / place for name, place in presets.PUBLISHED_FOLDERS.items()}
-        for part in parts.values():
-            if not part.is_dir():
-                raise WeightsNotFound(folder=str(folder), needed=str(part.relative_to(folder)), found="-")
-        suffix = {"bf16": "", "fp8": "_fp8"}[precision]
-        source = parts["transformer"] / f"mp_rank_00_model_states{suffix}.pt"
-        scale_map = source.with_name(f"{source.stem}_map.pt") if precision == "fp8" else None
         converted = folder / "converted" if converted is None else Path(converted)
         model_folder, vae_folder = converted / f"transformer_{precision}", converted / "vae"
-        if not (model_folder / weights.INDEX).is_file():
+        source = parts["transformer"] / f"mp_rank_00_model_states{'_fp8' if precision == 'fp8' else ''}.pt"
+        scale_map = source.with_name(f"{source.stem}_map.pt") if precision == "fp8" else None
+        if not weights.is_converted(source, model_folder, scale_map=scale_map):
             weights.convert_transformer_file(
                 source, model_folder, scale_map=scale_map, rope_axes_dim=rope_axes_dim, on_progress=on_progress
             )
-        if not (vae_folder / weights.INDEX).is_file():
-            config = AutoencoderKLHunyuanVideo.load_config(parts["vae"])
-            weights.convert_vae_file(
-                parts["vae"], vae_folder, norm_num_groups=config["norm_num_groups"], on_progress=on_progress
-            )
-        clip_tokenizer = parts["text_encoder_2"] / "tokenizer"
-        local: dict[str, Any] = {"local_files_only": True}
+        if not weights.is_converted(parts["vae"], vae_folder):
+            config = parts["vae"] / AutoencoderKLHunyuanVideo.config_name
+            told = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+            groups = {"norm_num_groups": told["norm_num_groups"]} if "norm_num_groups" in told else {}
+            weights.convert_vae_file(parts["vae"], vae_folder, on_progress=on_progress, **groups)
+        text_folder, text_folder_2, audio_folder = (
+            parts[name] for name in ("text_encoder", "text_encoder_2", "audio_encoder")
+        )
         return cls(
-            vae=AutoencoderKLHunyuanVideo.from_pretrained(vae_folder, torch_dtype=encoder_dtype, **local),
-            text_encoder=LlavaForConditionalGeneration.from_pretrained(
-                parts["text_encoder"], dtype=encoder_dtype, **local
+            vae=weights.load_vae(vae_folder, dtype=encoder_dtype),
+            text_encoder=weights.load_encoder(
+                LlavaForConditionalGeneration, text_folder, "text_encoder", dtype=encoder_dtype
             ),
-            tokenizer=AutoTokenizer.from_pretrained(parts["text_encoder"], **local),
-            text_encoder_2=CLIPTextModel.from_pretrained(parts["text_encoder_2"], dtype=encoder_dtype, **local),
-            tokenizer_2=AutoTokenizer.from_pretrained(
-                clip_tokenizer if clip_tokenizer.is_dir() else parts["text_encoder_2"], **local
-            ),
-            audio_encoder=WhisperModel.from_pretrained(parts["audio_encoder"], dtype=torch.float32, **local),
-            feature_extractor=WhisperFeatureExtractor.from_pretrained(parts["audio_encoder"], **local),
+            tokenizer=_load_beside(AutoTokenizer, text_folder, "tokenizer.json"),
+            text_encoder_2=weights.load_encoder(CLIPTextModel, text_folder_2, "text_encoder_2", dtype=encoder_dtype),
+            tokenizer_2=_load_beside(AutoTokenizer, text_folder_2, "vocab.json / tokenizer.json"),
+            audio_encoder=weights.load_encoder(WhisperModel, audio_folder, "audio_encoder", dtype=torch.float32),
+            feature_extractor=_load_beside(WhisperFeatureExtractor, audio_folder, "preprocessor_config.json"),
             transformer=weights.load_transformer(model_folder, dtype=dtype),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=presets.FLOW_SHIFT),
         )
@@ -569,6 +565,15 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         if self.scheduler.config.use_dynamic_shifting:
             raise ValueError("the scheduler must have one shift (published: 5), got use_dynamic_shifting=True")
         return Settings(_whole("num_inference_steps", num_inference_steps, least=1), guidance_scale, use_step_cache)
+
+
+def _load_beside(kind: Any, folder: Path, needed: str) -> Any:
+    """A tokenizer or feature extractor from a model's folder, or its folder `tokenizer`, as some copies have it."""
+    folder = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsNotFound(folder=str(folder), needed=needed, found="-") from error
 
 
 def _whole(name: str, value: Any, *, least: int | None = None) -> int:

@@ -1,6 +1,7 @@
 """The pipeline: a real portrait and a real voice through tiny builds of the real classes."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 from diffusers import FirstBlockCacheConfig
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from pipeline import face, media
 from pipeline.avatar.autoencoder import TILINGS, frame_to_uint8
@@ -22,7 +24,14 @@ from pipeline.avatar.fp8 import swap_linears
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
 from pipeline.avatar.presets import PUBLISHED_FOLDERS
 from pipeline.avatar.sampler import DenoisingRun
-from pipeline.errors import FaceNumberUnknown, FaceUncertain, PortraitWithoutFace, WeightsNotFound
+from pipeline.errors import (
+    FaceNumberUnknown,
+    FaceUncertain,
+    FileMissing,
+    PortraitWithoutFace,
+    WeightsError,
+    WeightsMismatch,
+)
 from pipeline.plan import Box, ClipPlan
 from tests.avatar.builds import make_pipeline, make_transformer
 from tests.avatar.published import in_fp8, published_from
@@ -362,11 +371,48 @@ def test_the_published_layout_opens_as_it_is_downloaded(
     assert np.array_equal(run(again, portrait, voice).frames, frames)
 
 
-def test_a_published_folder_that_lacks_a_part_says_which(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("whisper-tiny", "whisper-tiny"),
+        ("whisper-tiny/preprocessor_config.json", "preprocessor_config"),
+        ("text_encoder_2/config.json", "text_encoder_2"),
+        ("llava_llama_image/tokenizer.json", "tokenizer"),
+        ("hunyuan-video-t2v-720p/vae/pytorch_model.pt", "vae"),
+        ("hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt", "mp_rank_00_model_states.pt"),
+    ],
+)
+def test_a_published_folder_that_lacks_a_part_says_which(tmp_path: Path, lost: str, said: str) -> None:
     write_published(tmp_path, make_pipeline(), fp8=False)
-    (tmp_path / "ckpts" / "whisper-tiny").rename(tmp_path / "elsewhere")
-    with pytest.raises(WeightsNotFound, match="whisper-tiny"):
-        Pipe.from_published(tmp_path)
+    (tmp_path / "ckpts" / lost).rename(tmp_path / "elsewhere")
+    with pytest.raises((WeightsError, FileMissing), match=said):
+        Pipe.from_published(tmp_path, rope_axes_dim=make_transformer().config.rope_axes_dim)
+
+
+def test_an_encoder_that_lacks_a_weight_does_not_load(tmp_path: Path) -> None:
+    write_published(tmp_path, make_pipeline(), fp8=False)
+    path = tmp_path / "ckpts" / "llava_llama_image" / "model.safetensors"
+    tensors = load_file(path)
+    lost = next(name for name in tensors if name.endswith("layers.1.self_attn.q_proj.weight"))
+    tensors.pop(lost)
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(WeightsMismatch, match="q_proj"):
+        Pipe.from_published(tmp_path, rope_axes_dim=make_transformer().config.rope_axes_dim)
+
+
+def test_converted_models_serve_when_the_published_files_are_gone_and_not_when_they_changed(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"rope_axes_dim": make_transformer().config.rope_axes_dim, "dtype": torch.float32}
+    write_published(tmp_path, make_pipeline(), fp8=False)
+    first = Pipe.from_published(tmp_path, **options).transformer.proj_out.weight.clone()
+    source = tmp_path / "ckpts" / PUBLISHED_FOLDERS["transformer"] / "mp_rank_00_model_states.pt"
+    tensors = torch.load(source, weights_only=True)
+    tensors["module"]["final_layer.linear.weight"] += 1
+    torch.save(tensors, source)
+    os.utime(source, (1, 1))
+    second = Pipe.from_published(tmp_path, **options).transformer.proj_out.weight.clone()
+    assert torch.allclose(second, first + 1)
+    source.unlink()
+    assert torch.equal(Pipe.from_published(tmp_path, **options).transformer.proj_out.weight, second)
 
 
 # --- inputs that cannot be used ---------------------------------------------------------------------------------------
