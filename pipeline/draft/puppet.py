@@ -73,6 +73,11 @@ class Puppet:
         at = np.arange(size, dtype=np.float32)
         self._pixels = np.stack(np.meshgrid(at, at), axis=-1)
         self._at_rest = cv2.split(cv2.transform(self._pixels, SKIN_PIXELS))  # x and y in the skin of each frame pixel
+        # Room that every frame's drawing uses again: to ask for it anew cost several times the arithmetic in it.
+        self._map = np.empty((2, size, size), np.float32)
+        self._person = np.empty((size, size, self._skin.shape[2]), np.uint8)
+        self._clear = np.empty((size, size), np.uint8)
+        self._behind = np.empty((size, size, 3), np.uint8)
 
     @property
     def can_blink(self) -> bool:
@@ -86,19 +91,22 @@ class Puppet:
         head = self._pose.invert(moment.pose)
         skin = head + self._fields.sample(expression.upper, head)
         shift = cv2.split((skin - self._pose.nodes) * np.float32(OVERSAMPLING))
-        size = (self._size, self._size)
-        x, y = (
-            cv2.add(cv2.resize(s, size, interpolation=cv2.INTER_LINEAR), at)
-            for s, at in zip(shift, self._at_rest, strict=True)
-        )
-        drawn = cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        if self._background is not None:
-            behind = cv2.cvtColor(255 - cv2.extractChannel(drawn, 3), cv2.COLOR_GRAY2RGB)
-            drawn = cv2.add(
-                cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB), cv2.multiply(self._background, behind, scale=1 / 255)
-            )
+        for part, at, place in zip(shift, self._at_rest, self._map, strict=True):
+            cv2.resize(part, place.shape, place, interpolation=cv2.INTER_LINEAR)
+            cv2.add(place, at, place)
+        cv2.remap(self._skin, *self._map, cv2.INTER_LINEAR, self._person, borderMode=cv2.BORDER_REPLICATE)
+        drawn = self._person.copy() if self._background is None else self._over(self._background)
         self._draw_mouth(drawn, head, expression, moment)
         return drawn
+
+    def _over(self, background: np.ndarray) -> np.ndarray:
+        """The person, as just drawn, over the background: a new (size, size, 3) uint8."""
+        cv2.extractChannel(self._person, 3, self._clear)
+        cv2.bitwise_not(self._clear, self._clear)
+        cv2.cvtColor(self._clear, cv2.COLOR_GRAY2RGB, self._behind)
+        cv2.multiply(background, self._behind, self._behind, scale=1 / 255)
+        drawn = cv2.cvtColor(self._person, cv2.COLOR_RGBA2RGB)
+        return cv2.add(drawn, self._behind, drawn)
 
     def _read_skin(self, at: np.ndarray) -> np.ndarray:
         """The skin at (rows, columns, 2) float32 pixels of the frame."""
