@@ -94,7 +94,8 @@ class Puppet:
         for part, at, place in zip(shift, self._at_rest, self._map, strict=True):
             cv2.resize(part, place.shape, place, interpolation=cv2.INTER_LINEAR)
             cv2.add(place, at, place)
-        cv2.remap(self._skin, *self._map, cv2.INTER_LINEAR, self._person, borderMode=cv2.BORDER_REPLICATE)
+        x, y = self._map
+        cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, self._person, borderMode=cv2.BORDER_REPLICATE)
         drawn = self._person.copy() if self._background is None else self._over(self._background)
         self._draw_mouth(drawn, head, expression, moment)
         return drawn
