@@ -427,7 +427,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, speech: Speech, plan: ClipPlan) -> None:
-        self.path, self._speech, self._plan = Path(path), speech, plan
+        self.path, self._voice, self._plan = Path(path), speech.path, plan
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUED_FRAMES)
         self._num_added = 0
         self._abandoned = False
@@ -511,10 +511,10 @@ class VideoWriter:
         """Encode frames and sound side by side into the temporary file, and finish it."""
         plan = self._plan
         options = {"movflags": "+faststart"}  # the index in front: a page can play while it loads
-        with contextlib.closing(_decode(self._speech.path)) as sounds:
+        with contextlib.closing(_decode(self._voice)) as sounds:
             first = next(sounds, None)
             if first is None:
-                raise SoundMissing(name=self._speech.path.name)
+                raise SoundMissing(name=self._voice.name)
             with av.open(os.fspath(self._temporary), "w", format="mp4", options=options) as container:
                 container.metadata["comment"] = " · ".join(say("ClipComment", language) for language in LANGUAGES)
                 picture = container.add_stream(PICTURE_CODEC, rate=plan.fps, options=X264_OPTIONS)

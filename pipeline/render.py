@@ -52,6 +52,8 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
     with media.VideoWriter(path, speech, plan) as writer:  # entered first: a closed folder is told before the work
         take = yield from engine.perform(scene, plan, seed=seed)
+        notices = speech.notices + take.notices
+        del portrait, speech, scene  # large, and not needed to draw
         drawing = time.perf_counter()
         for done, frame in enumerate(take.frames, start=1):
             writer.add(frame)
@@ -66,5 +68,5 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
         num_frames=plan.num_frames,
         height=plan.height,
         width=plan.width,
-        notices=speech.notices + take.notices,
+        notices=notices,
     )

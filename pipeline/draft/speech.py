@@ -149,7 +149,7 @@ def at_frames(track: np.ndarray, num_frames: int, *, lead: float = LEAD, event: 
 
 WINDOW_SAMPLES = 400  # 25 ms: two periods of a low voice
 FFT_SIZE = 512
-BLOCK_STEPS = 200  # analysed at once: 2 s, so that a long recording never holds its spectrogram
+BLOCK_STEPS = 200  # analysed at once: 2 s, so that a long recording never holds its spectrogram; even
 MEL_LOWEST_HZ, MEL_HIGHEST_HZ = 80, 7600  # of the ear's bands; above, a telephone and many microphones are deaf
 PITCH_SAMPLES = 960  # 60 ms: four periods of a low voice
 LOWEST_HZ, HIGHEST_HZ = 65, 450  # of a speaking voice, a child's included
@@ -199,7 +199,9 @@ def analyse(waveform: np.ndarray) -> Generator[float, None, Sound]:
     falling = (corners[2:] - mel[:, None]) / np.diff(corners)[1:]
     triangles = np.maximum(0, np.minimum(rising, falling))
     filters = np.column_stack([*weights, weights[-1] * hz, triangles]).astype(np.float32)
-    power = np.zeros((num_steps, filters.shape[1]), np.float32)
+    num_powers = filters.shape[1] - phonemes.EAR_BANDS
+    power = np.zeros((num_powers, num_steps), np.float32)
+    mels = np.zeros((num_steps // 2, phonemes.EAR_BANDS), np.float32)
     f0 = np.zeros(num_steps, np.float32)
     window = np.hanning(WINDOW_SAMPLES).astype(np.float32)
     for first in range(0, num_steps, BLOCK_STEPS):
@@ -210,11 +212,13 @@ def analyse(waveform: np.ndarray) -> Generator[float, None, Sound]:
         padded = np.pad(waveform[max(start, 0) : stop], outside)
         centres = PITCH_SAMPLES + (steps - first)[:, None] * STEP_SAMPLES
         frames = padded[centres + np.arange(-WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)]
-        power[steps] = np.square(np.abs(np.fft.rfft(frames * window, FFT_SIZE))).astype(np.float32) @ filters
+        found = np.square(np.abs(np.fft.rfft(frames * window, FFT_SIZE))).astype(np.float32) @ filters
+        power[:, steps] = found[:, :num_powers].T
+        pairs = found[: len(found) // 2 * 2, num_powers:].reshape(-1, 2, phonemes.EAR_BANDS)
+        mels[first // 2 : first // 2 + len(pairs)] = pairs.mean(1)
         f0[steps] = _pitch(padded[centres + np.arange(-PITCH_SAMPLES // 2, PITCH_SAMPLES // 2)])
         yield float(steps[-1]) / num_steps
-    mels = power[: num_steps // 2 * 2, 7:].reshape(num_steps // 2, 2, -1).mean(1)
-    power = power[: num_steps - 1, :7].T.copy()
+    power = power[:, : num_steps - 1]
     return Sound(
         level=10 * np.log10(power[0] + 1e-7),
         low=power[1],
@@ -325,11 +329,11 @@ def follow_speech(
         The mouth, frame by frame.
     """
     waveform = np.asarray(waveform, np.float32)
-    sound = yield from _as_share(0.0, 0.1, analyse(waveform))
-    try:
-        table = yield from _as_share(0.1, 0.8, phonemes.posteriors(waveform))
+    try:  # first, while nothing else is held: it needs the most memory
+        table = yield from _as_share(0.0, 0.7, phonemes.posteriors(waveform))
     except phonemes.RecogniserMissingError:
         table = None
+    sound = yield from _as_share(0.7, 0.8, analyse(waveform))
     states = yield from _as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
     segments = yield from _as_share(0.85, 0.9, phonemes.recognise(states))
     num_steps = len(sound.level)
