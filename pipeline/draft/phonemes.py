@@ -53,9 +53,7 @@ STATES = ("sil", *(viseme for viseme in CLASSES if viseme not in DIPHTHONGS))  #
 SILENT = 0  # column of "sil"
 
 CHUNK_SECONDS = 10.0  # longest piece given to the recogniser: it drops what lies after 30 s; memory grows with length
-OVERLAP_SECONDS = (
-    0.2  # heard on both sides of a cut and thrown away, so that no sound is met at an edge; 0.6 heard no better
-)
+OVERLAP_SECONDS = 0.6  # heard on both sides of a cut and thrown away, so that no sound is met at an edge
 SEEK_SECONDS = 4.0  # a cut is moved back to the quietest moment within this
 
 
