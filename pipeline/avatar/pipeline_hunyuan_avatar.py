@@ -35,6 +35,7 @@ from transformers import (
 
 from pipeline.avatar import audio as speech
 from pipeline.avatar import autoencoder, portrait, presets, text, weights
+from pipeline.avatar.branches import Predict, one_after_another
 from pipeline.avatar.sampler import Conditions, DenoisingRun, Settings, Speaker, denoise_step, make_scheduler
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.windows import plan_timeline
@@ -113,6 +114,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             scheduler=scheduler,
         )
         self._interrupt = False
+        self.predict: Predict = one_after_another  # set by what places the models or shares the work
 
     @classmethod
     def from_published(
@@ -423,7 +425,9 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         scheduler = make_scheduler(self.scheduler.config, run.settings)
         with self.progress_bar(total=run.settings.num_inference_steps) as progress_bar:
             progress_bar.update(run.step)
-            while not run.is_done and denoise_step(run, self.transformer, scheduler, lambda: self.interrupt):
+            while not run.is_done and denoise_step(
+                run, self.transformer, scheduler, lambda: self.interrupt, self.predict
+            ):
                 progress_bar.update()
                 if callback_on_step_end is not None:
                     tensors = {name: getattr(run, name) for name in callback_on_step_end_tensor_inputs}

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pipeline.avatar.audio import SpeechFeatures
+from pipeline.avatar.branches import Branch, Predict, one_after_another
 from pipeline.avatar.presets import FPS, MOTION_EXP, MOTION_POSE
 from pipeline.avatar.schedule import plan_step
 from pipeline.avatar.text import PromptEmbeds
@@ -234,6 +235,7 @@ def denoise_step(
     transformer: HunyuanVideoAvatarTransformer3DModel,
     scheduler: FlowMatchEulerDiscreteScheduler,
     is_interrupted: Callable[[], bool] = lambda: False,
+    predict: Predict = one_after_another,
 ) -> bool:
     """Take a run one step on.
 
@@ -242,6 +244,7 @@ def denoise_step(
         transformer: The denoiser.
         scheduler: Of this run, from `make_scheduler`.
         is_interrupted: Asked before every window.
+        predict: Computes the branches of a window.
 
     Returns:
         Whether the step was made; False when interrupted.
@@ -265,17 +268,15 @@ def denoise_step(
         latents = run.latents[:, :, list(window.latent_frames)]
         inputs = _window_inputs(run.conditions, window, latents, plan.face_mask_factor, transformer)
         silence = {**inputs, "audio_embeds": torch.zeros_like(inputs["audio_embeds"])}
-        window_predictions = []
+        sides = []
         for name, prompt, cache in branches:
             last = None if is_full else cache.read(window.latent_frames, latents.device)
-            with transformer.cache_context(name):
-                output = transformer(
-                    **(inputs if name == "cond" else silence),
-                    **_text_inputs(prompt, inputs["hidden_states"]),
-                    timestep=timestep.expand(1),
-                    last_block_input=last,
-                    return_last_block_input=is_full and is_kept,
-                )
+            told = {"last_block_input": last, "return_last_block_input": is_full and is_kept}
+            heard = inputs if name == "cond" else silence
+            text = _text_inputs(prompt, inputs["hidden_states"])
+            sides.append(Branch(name, {**heard, **text, "timestep": timestep.expand(1), **told}))
+        window_predictions = []
+        for output, (_, _, cache) in zip(predict(transformer, sides), branches, strict=True):
             window_predictions.append(output.sample.float())
             if output.last_block_input is not None:
                 cache.write(window.latent_frames, timeline.latent_frames, output.last_block_input)
