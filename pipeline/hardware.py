@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from pipeline.engine import Engine
@@ -24,6 +25,54 @@ CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
 DEFAULT_ENGINE = "draft"  # it must run everywhere
 DRAFT_PACKAGES = ("ai_edge_litert", "cv2", "scipy")  # without these the draft engine cannot draw
+
+
+class Placement(Enum):
+    """Where the models' weights are kept while a clip is rendered."""
+
+    RESIDENT = "resident"  # the denoiser stays on the device: fastest, most memory
+    OFFLOAD_MODELS = "offload-models"  # one model on the device at a time, the others in the host's memory
+    STREAM_BLOCKS = "stream-blocks"  # blocks pass through the device one after another: least memory
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a device works, as measured or assumed.
+
+    Args:
+        matmul: FLOP/s of large matrix products in the working dtype.
+        attention: FLOP/s of attention, heads 128 wide.
+        copy: Bytes/s from pinned host memory to the device.
+        mapped: Bytes/s from memory-mapped files to the device.
+        assumed: Taken from a table of cards, not measured here.
+    """
+
+    matmul: float
+    attention: float
+    copy: float
+    mapped: float
+    assumed: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a render may use.
+
+    Args:
+        device: "cuda", "mps" or "cpu".
+        name: Of the device, as its driver or the system calls it.
+        free_vram: Bytes free on the device; None where it computes in the host's memory.
+        free_ram: Bytes of host memory free.
+        free_disk: Bytes free where weights and jobs are kept.
+        rates: How fast it is; None while that is not known.
+    """
+
+    device: str
+    name: str
+    free_vram: int | None
+    free_ram: int
+    free_disk: int
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True)
