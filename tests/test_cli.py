@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.__main__ import DONE, NOT_UNDERSTOOD, REFUSED, STOPPED, TERMINATED, Progress, main, place_for_clip
+from pipeline.__main__ import main
+from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED, STOPPED, TERMINATED
+from pipeline.cli.render import Progress, place_for_clip
 from pipeline.engine import Step
 from pipeline.request import MAX_TEXT_LENGTH
 from pipeline.texts import TEXTS

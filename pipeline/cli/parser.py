@@ -1,0 +1,49 @@
+"""argparse in English and French, and the types of its arguments. Knows no command."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pipeline.cli import NOT_UNDERSTOOD
+from pipeline.texts import say
+
+PROGRAM = "python -m pipeline"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, in the user's language."""
+
+    def __init__(self, *, language: str, **options: Any) -> None:
+        super().__init__(
+            **options, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        self.language = language
+        self._positionals.title = say("CliInputs", language)
+        self._optionals.title = say("CliOptions", language)
+        self.add_argument("-h", "--help", action="help", help=say("CliHelp", language))
+
+    def format_usage(self) -> str:
+        return self._in_language(super().format_usage())
+
+    def format_help(self) -> str:
+        return self._in_language(super().format_help())
+
+    def _in_language(self, written: str) -> str:
+        return written.replace("usage: ", say("CliUsage", self.language), 1)
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(NOT_UNDERSTOOD, say("CliNotUnderstood", self.language, detail=message, program=self.prog) + "\n")
+
+
+def whole_number(language: str, smallest: int, largest: int) -> Callable[[str], int]:
+    """Reads a number as typed, and says in `language` when it is none or out of range."""
+
+    def read(written: str) -> int:
+        if not written.isascii() or not written.isdigit() or not smallest <= int(written) <= largest:
+            allowed = {"smallest": smallest, "largest": largest}
+            raise argparse.ArgumentTypeError(say("CliNotANumber", language, written=written[:40], **allowed))
+        return int(written)
+
+    return read

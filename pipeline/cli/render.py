@@ -1,0 +1,186 @@
+"""`python -m pipeline render`: one clip, with its progress on the terminal. Draws nothing itself."""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from pipeline import AvatarError, RenderRequest, render
+from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
+from pipeline.cli.parser import PROGRAM, whole_number
+from pipeline.engine import Step
+from pipeline.errors import FileMissing
+from pipeline.request import (
+    ENGINES,
+    LARGEST_SIZE,
+    MAX_SEED,
+    MAX_TEXT_LENGTH,
+    SIZE_MULTIPLE,
+    SMALLEST_SIZE,
+    TEXT_LANGUAGES,
+    read_points,
+)
+from pipeline.texts import say
+
+HIGHEST_FACE = 99  # more than anyone looks for in one picture
+COUNTED_IN_MINUTES = 90  # seconds left from which minutes say enough
+
+
+def add(commands: Any, language: str) -> None:
+    """Explain the command, in `language`, to the parser's list of commands."""
+    make = commands.add_parser(
+        "render",
+        help=say("CliRender", language),
+        description=say("CliAbout", language),
+        epilog=say("CliExamples", language, program=PROGRAM),
+        language=language,
+    )
+    make.add_argument("portrait", metavar="PORTRAIT", type=Path, help=say("CliPortrait", language))
+    make.add_argument("speech", metavar="VOICE", type=Path, help=say("CliSpeech", language))
+    make.add_argument("-o", "--output", metavar="CLIP.mp4", type=Path, help=say("CliOutput", language))
+    sizes = {"multiple": SIZE_MULTIPLE, "smallest": SMALLEST_SIZE, "largest": LARGEST_SIZE}
+    default = RenderRequest.size
+    make.add_argument(
+        "--size",
+        metavar="PIXELS",
+        type=whole_number(language, SMALLEST_SIZE, LARGEST_SIZE),
+        default=default,
+        help=say("CliSize", language, **sizes, default=default),
+    )
+    make.add_argument(
+        "--seed", metavar="N", type=whole_number(language, 0, MAX_SEED), help=say("CliSeed", language, largest=MAX_SEED)
+    )
+    make.add_argument(
+        "--engine",
+        metavar="NAME",
+        default=RenderRequest.engine,
+        help=say("CliEngine", language, known=", ".join(ENGINES), default=RenderRequest.engine),
+    )
+    make.add_argument(
+        "--face", metavar="N", type=whole_number(language, 1, HIGHEST_FACE), help=say("CliFace", language)
+    )
+    make.add_argument("--points", metavar="X,Y", nargs="+", help=say("CliPoints", language))
+    words = make.add_mutually_exclusive_group()
+    words.add_argument("--text", default="", help=say("CliText", language))
+    words.add_argument("--text-file", metavar="FILE", type=Path, help=say("CliTextFile", language))
+    make.add_argument(
+        "--lang",
+        metavar="LANGUAGE",
+        default=language,
+        help=say("CliLanguage", language, known=", ".join(TEXT_LANGUAGES)),
+    )
+
+
+def read_words(path: Path) -> str:
+    """The words in a text file; of a longer one, just enough to be refused for its length.
+
+    Raises:
+        FileMissing: it cannot be opened.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileMissing(name=path.name or str(path))
+        with path.open(encoding="utf-8-sig") as file:  # Windows editors put a mark in front
+            return file.read(MAX_TEXT_LENGTH + 1).strip()
+    except OSError as error:
+        raise FileMissing(name=path.name) from error
+
+
+def place_for_clip(wanted: Path | None, portrait: Path) -> Path:
+    """Where the clip goes: the file that was named, or a free name after the portrait's in that or this folder."""
+    if wanted is not None and not wanted.is_dir():
+        return wanted
+    folder = wanted or Path()
+    names = itertools.chain([f"{portrait.stem}.mp4"], (f"{portrait.stem}-{n}.mp4" for n in itertools.count(2)))
+    return next(path for name in names if not (path := folder / name).exists())
+
+
+class Progress:
+    """A bar on stderr for people; silent when nobody looks at a terminal.
+
+    Args:
+        language: "en" or "fr".
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._stage = ""
+        self._bar: tqdm[NoReturn] | None = None
+
+    def __call__(self, step: Step) -> None:
+        if step.stage != self._stage:
+            self.close()
+            self._stage = step.stage
+            self._bar = tqdm(
+                desc=say(step.stage, self.language),
+                total=step.total or None,
+                bar_format="{desc} {percentage:3.0f} % |{bar:30}| {postfix}" if step.total else "{desc} ...",
+                leave=False,
+                disable=None,  # when stderr is no terminal
+            )
+        if self._bar is not None:
+            if step.seconds_left is not None:
+                self._bar.set_postfix_str(self._left(step.seconds_left), refresh=False)
+            self._bar.update(step.done - self._bar.n)
+
+    def _left(self, seconds: float) -> str:
+        if seconds < COUNTED_IN_MINUTES:
+            return say("CliSecondsLeft", self.language, left=round(seconds))
+        return say("CliMinutesLeft", self.language, left=round(seconds / 60))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def run(options: argparse.Namespace, language: str) -> int:
+    """Make the clip that was asked for."""
+    if options.output is not None and options.output.suffix.lower() != ".mp4" and not options.output.is_dir():
+        print(say("CliNotMp4", language, name=options.output.name), file=sys.stderr)
+        return NOT_UNDERSTOOD
+    progress = Progress(language)
+    try:
+        text = options.text if options.text_file is None else read_words(options.text_file)
+        request = RenderRequest(
+            portrait=options.portrait,
+            speech=options.speech,
+            output=place_for_clip(options.output, options.portrait),
+            engine=options.engine,
+            size=options.size,
+            seed=options.seed,
+            face=options.face,
+            points=read_points(" ".join(options.points)) if options.points else None,
+            text=text,
+            language=options.lang,
+        )
+        result = render(request, on_step=progress)
+    except AvatarError as error:
+        progress.close()
+        print(error.text(language), file=sys.stderr)
+        return REFUSED
+    except UnicodeDecodeError:
+        print(say("CliTextUnreadable", language, name=options.text_file.name), file=sys.stderr)
+        return REFUSED
+    finally:
+        progress.close()
+    for notice in result.notices:
+        print(notice.text(language), file=sys.stderr)
+    print(
+        say(
+            "CliDone",
+            language,
+            path=result.path,
+            clip_seconds=result.clip_seconds,
+            width=result.width,
+            height=result.height,
+            seconds=result.seconds,
+            engine=result.engine,
+            seed=result.seed,
+        )
+    )
+    return DONE
