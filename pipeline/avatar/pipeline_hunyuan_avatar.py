@@ -40,6 +40,7 @@ from pipeline.avatar.sampler import Conditions, DenoisingRun, Settings, Speaker,
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.windows import plan_timeline
 from pipeline.errors import WeightsNotFound
+from pipeline.plan import published_size
 
 logger = logging.get_logger(__name__)
 
@@ -502,7 +503,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         if height is None or width is None:
             rows, columns = np.asarray(image).shape[:2]
             size = presets.IMAGE_SIZE if image_size is None else _whole("image_size", image_size)
-            height, width = portrait.published_size(columns, rows, size)
+            height, width = published_size(columns, rows, size)
         return portrait.resize_portrait(image, _whole("height", height), _whole("width", width))
 
     def prepare_face_masks(

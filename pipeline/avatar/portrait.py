@@ -1,4 +1,4 @@
-"""The picture's side of a clip: its size, its pixels, and the mask of who speaks. Reads no file, holds no weights."""
+"""The picture's side of a clip: its pixels, and the mask of who speaks. Reads no file, holds no weights."""
 
 import math
 from collections.abc import Sequence
@@ -9,51 +9,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pipeline import face
+from pipeline.plan import TOKEN_PX
 from pipeline.request import Point
 
-SIDE_MULTIPLE = 64  # pixels; published sizes are rounded to it. Source: HunyuanVideo-Avatar, audio_dataset.py
-TOKEN_PX = 16  # pixels of one token's side: 8 of a latent, 2 latents of a patch
-LONG_SIDE = {704: 1216}  # pixels beside an image_size of which the area is measured; any other has 1.5 times itself
-LONG_SIDE_SHARE = 1.5  # the same for every other image_size: 768 beside 512, 576 beside 384, 384 beside 256
 MAX_ASPECT = 16.0  # long side over short side; the published sizes are known up to here
 FACE_AREA = 3.0  # the mask's sides over the face's. Source: HunyuanVideo-Avatar, audio_preprocessor.py, get_facemask
-
-
-def published_size(width: int, height: int, image_size: int) -> tuple[int, int]:
-    """The size at which the published code renders a picture.
-
-    The short side becomes `image_size`, both sides are rounded to multiples of 64 (so an `image_size` that is none is
-    not met exactly: 480 gives 448 or 512). Where that covers more than image_size x 1.5 image_size pixels (704 x 1216
-    at 704), the picture is scaled to that area instead and rounded again, which may exceed it a little.
-
-    Args:
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
-        image_size: Short side wanted, pixels, a multiple of 16. Published: 704, 512, 384, 256.
-
-    Returns:
-        (height, width), pixels, multiples of 64.
-
-    Raises:
-        ValueError: a value is not positive, image_size is no multiple of 16, or a side rounds to nothing.
-
-    Source: HunyuanVideo-Avatar, hymm_sp/data_kits/audio_dataset.py.
-    """
-    if width <= 0 or height <= 0:
-        raise ValueError(f"the picture is {width}×{height} pixels; both sides must be positive")
-    if image_size <= 0 or image_size % TOKEN_PX:
-        raise ValueError(f"image_size must be a positive multiple of {TOKEN_PX}, got {image_size}")
-
-    area = image_size * LONG_SIDE.get(image_size, LONG_SIDE_SHARE * image_size)
-    new_height, new_width = _scaled(height, width, image_size / min(width, height))
-    if new_height * new_width > area:
-        new_height, new_width = _scaled(height, width, math.sqrt(area / width / height))
-    if not new_height or not new_width:
-        raise ValueError(
-            f"a picture of {width}×{height} pixels at image_size {image_size} becomes {new_width}×{new_height}; each "
-            f"side needs at least {SIDE_MULTIPLE}: use a picture nearer to a square or a larger image_size"
-        )
-    return new_height, new_width
 
 
 def resize_portrait(image: np.ndarray | Image.Image, height: int, width: int) -> np.ndarray:
@@ -236,11 +196,6 @@ def latent_mask(mask: torch.Tensor, latent_height: int, latent_width: int) -> to
         raise ValueError(f"latent_height and latent_width must be positive, got {latent_height}×{latent_width}")
     small = F.interpolate(mask[0].transpose(0, 1).float(), (latent_height, latent_width), mode="bilinear")
     return small.transpose(0, 1)[None].half()
-
-
-def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Both sides scaled and rounded to multiples of 64; halves go to the even one, as Python's round has it."""
-    return round(height * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE, round(width * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE
 
 
 def _check_rgb(image: np.ndarray) -> None:

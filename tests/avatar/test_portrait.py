@@ -15,10 +15,10 @@ from pipeline.avatar.portrait import (
     face_mask,
     latent_mask,
     portrait_pixels,
-    published_size,
     resize_portrait,
 )
 from pipeline.errors import FaceNumberUnknown, PortraitWithoutFace
+from pipeline.plan import published_size
 from tests.avatar.checks import portrait as checks
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -21,10 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.avatar.fp8 import FP8, ScaledFp8Linear, has_scaled_matmul, quantize, swap_linears, use_scaled_matmul
-from pipeline.avatar.portrait import TOKEN_PX
 from pipeline.avatar.presets import FRAMES_PER_LATENT, WINDOW_LATENT_FRAMES
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.weights import build_transformer
+from pipeline.plan import TOKEN_PX
 
 GIBIBYTE = 2**30  # bytes
 TEXT_ROWS = 831  # refined: 576 of the portrait, 255 of a prompt of the greatest length

@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from pipeline.avatar.portrait import face_mask, latent_mask, published_size, resize_portrait
+from pipeline.avatar.portrait import face_mask, latent_mask, resize_portrait
+from pipeline.plan import published_size
 from tests.avatar.checks import Difference
 
 
