@@ -2,7 +2,6 @@
 What is between the two, and who reads the frames, is left to others."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,52 +9,8 @@ from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from pipeline.avatar.offload import brought_in
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a clip is cut for the VAE. Neighbouring tiles share side - stride, and are blended there.
-
-    Args:
-        side: Of a square tile, pixels.
-        side_stride: From one tile to the next, pixels.
-        num_frames: Of a tile; every tile but the first is coded with one frame more, which then falls away.
-        num_frames_stride: From one tile to the next, frames.
-        peak_gib: GPU memory that decoding takes at 512×512 in float16: the decoder's weights (0.27) and the largest
-            sum of tensors alive at once, counted at full size without a device. Whole frames of 704×1216 add up to
-            0.35; a convolution's workspace and the CUDA context come on top.
-    """
-
-    side: int
-    side_stride: int
-    num_frames: int
-    num_frames_stride: int
-    peak_gib: float
-
-
-# Other tilings blend at other places and normalise over other frames, so only the published one gives its numbers.
-# diffusers' own default is "17-frames". Source of the published one: HunyuanVideo-Avatar, autoencoder_kl_causal_3d.py,
-# with sample_size 256, sample_tsize 64, tile_overlap_factor 0.25.
-PUBLISHED_TILING = Tiling(side=256, side_stride=192, num_frames=64, num_frames_stride=48, peak_gib=9.3)
-TILINGS = {
-    "published": PUBLISHED_TILING,
-    "33-frames": Tiling(side=256, side_stride=192, num_frames=32, num_frames_stride=24, peak_gib=4.9),
-    "17-frames": Tiling(side=256, side_stride=192, num_frames=16, num_frames_stride=12, peak_gib=2.7),
-    "128-pixels": Tiling(side=128, side_stride=96, num_frames=16, num_frames_stride=12, peak_gib=0.9),  # more seams
-}
-
-
-def as_tiling(tiling: Tiling | str | None) -> Tiling | None:
-    """A tiling, or that of a name in TILINGS; None stays None.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if not isinstance(tiling, str):
-        return tiling
-    if tiling not in TILINGS:
-        raise ValueError(f"tiling must be one of {', '.join(TILINGS)}, a Tiling, or None, got {tiling!r}")
-    return TILINGS[tiling]
+from pipeline.avatar.tilings import PUBLISHED_TILING, Tiling, as_tiling
+from pipeline.avatar.tilings import TILINGS as TILINGS  # looked for here by callers
 
 
 def set_tiling(vae: AutoencoderKLHunyuanVideo, tiling: Tiling | None) -> None:
