@@ -5,13 +5,15 @@
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
-    ├── EngineError    EngineUnavailable ModelFileDamaged
+    ├── EngineError    EngineUnavailable ModelFileDamaged ProcessesUnsuited
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
+    ├── JobError       JobMissing JobDamaged JobChanged JobBusy DeviceBusy
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
 
 The words stand in `texts.py` under the class's name, in both languages; the values are given here, by keyword.
 """
 
+import functools
 from typing import Any
 
 from pipeline.texts import DEFAULT_LANGUAGE, say
@@ -31,6 +33,10 @@ class AvatarError(Exception):
     def text(self, language: str) -> str:
         """The sentence in `language`, "en" or "fr"."""
         return say(type(self).__name__, language, **self.values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it reads the same in another process: what Python keeps of an error by itself is its words."""
+        return functools.partial(type(self), **self.values), ()
 
 
 class PictureError(AvatarError):
@@ -149,6 +155,10 @@ class ModelFileDamaged(EngineError):
     """A model file of the project is not the one it was built with. Values: name, found, expected."""
 
 
+class ProcessesUnsuited(EngineError):
+    """Several processes cannot share the work evenly. Values: found, heads, possible."""
+
+
 class WeightsError(AvatarError):
     """A model's weights cannot be used."""
 
@@ -169,6 +179,30 @@ class WeightsMismatch(WeightsError):
     """Tensors of another model, or not all of them. Values: component, num_missing, missing, num_unexpected,
     unexpected, num_misshapen, misshapen, advice_en and advice_fr.
     """
+
+
+class JobError(AvatarError):
+    """A render that was begun before cannot go on."""
+
+
+class JobMissing(JobError):
+    """No job of that name. Values: name, hours."""
+
+
+class JobDamaged(JobError):
+    """A file of the job is missing or not as it was written. Values: name, file."""
+
+
+class JobChanged(JobError):
+    """What the job was begun with is not what there is now. Values: name, fact, recorded, found."""
+
+
+class JobBusy(JobError):
+    """Another process works on it. Values: name."""
+
+
+class DeviceBusy(JobError):
+    """Another render has the device. Values: device."""
 
 
 class OutputError(AvatarError):

@@ -24,6 +24,8 @@ GIBIBYTE = 2**30  # bytes
 CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
 DEFAULT_ENGINE = "draft"  # it must run everywhere
+JOBS_NAME = "portrait-parlant"  # begins the names of our folders in folders that others use too
+SPACE_DISK = Path("/data")  # outlasts a restart of a Space that has such a disk. Source: Hub docs, spaces-storage
 DRAFT_PACKAGES = ("ai_edge_litert", "cv2", "scipy")  # without these the draft engine cannot draw
 
 
@@ -73,6 +75,34 @@ class Machine:
     free_ram: int
     free_disk: int
     rates: Rates | None = None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that torchrun started.
+
+    Args:
+        rank: Its number among all, from 0.
+        local_rank: Its number on this machine, from 0: that of its card.
+        count: How many there are.
+    """
+
+    rank: int
+    local_rank: int
+    count: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+
+def processes() -> Processes:
+    """This process among its fellows; alone where torchrun started none. Source: PyTorch, torchrun, environment."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    if not all(os.environ.get(name, "").isdigit() for name in names):
+        return Processes(0, 0, 1)
+    return Processes(*(int(os.environ[name]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -204,6 +234,26 @@ def _examine_recogniser() -> Finding:
 
 def _fault(what: str, error: Exception) -> Finding:
     return Finding(Notice("DoctorFault", {"what": what, "detail": str(error)}), False)
+
+
+def jobs_folder() -> Path:
+    """Where renders that survive are kept: PORTRAIT_JOBS, or a Space's own disk, or the temporary folder."""
+    if chosen := os.environ.get("PORTRAIT_JOBS"):
+        return Path(chosen)
+    if os.environ.get("SPACE_ID") and os.access(SPACE_DISK, os.W_OK):
+        return SPACE_DISK / f"{JOBS_NAME}-jobs"
+    return _own_folder("jobs")
+
+
+def locks_folder() -> Path:
+    """Where the locks of devices are: one place for all renders of a user, wherever their jobs are kept."""
+    return _own_folder("locks")
+
+
+def _own_folder(purpose: str) -> Path:
+    """A name in the temporary folder that no other user of this machine has."""
+    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"{JOBS_NAME}-{purpose}{user}"
 
 
 def usable_cores() -> int:

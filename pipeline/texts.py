@@ -192,6 +192,12 @@ TEXTS: dict[str, Text] = {
         "Le moteur « {engine} » ne peut pas fonctionner ici : {reason} Le moteur « draft » fonctionne sur tout "
         "ordinateur.",
     ),
+    "ProcessesUnsuited": Text(
+        "{found} processes cannot share the model's {heads} attention heads. Start torchrun with one of these numbers: "
+        "{possible}.",
+        "{found} processus ne peuvent pas se partager les {heads} têtes d'attention du modèle. Lancez torchrun avec "
+        "l'un de ces nombres : {possible}.",
+    ),
     "ModelFileDamaged": Text(
         "The model file {name} is not the one this project ships (SHA-256 {found}, expected {expected}). "
         "Clone the project again.",
@@ -298,6 +304,31 @@ TEXTS: dict[str, Text] = {
     "WeightsFp8": Text(
         "The fp8 file and its map belong together: download both again.",
         "Le fichier fp8 et sa table vont ensemble : téléchargez les deux de nouveau.",
+    ),
+    "JobMissing": Text(
+        "There is no job {name} here: its clip was delivered, or nobody resumed it for {hours} hours. Start again.",
+        "Il n'y a pas de tâche {name} ici : son clip a été remis, ou personne ne l'a reprise pendant {hours} heures. "
+        "Recommencez.",
+    ),
+    "JobDamaged": Text(
+        "The job {name} cannot go on: its file {file} is missing or damaged. Try once more; if it happens again, start "
+        "a new clip.",
+        "La tâche {name} ne peut pas continuer : son fichier {file} manque ou est endommagé. Réessayez une fois; si "
+        "cela se répète, commencez un nouveau clip.",
+    ),
+    "JobChanged": Text(
+        "The job {name} was begun with another {fact}: {recorded} then, {found} now. Go back to that, or start a new "
+        "clip.",
+        "La tâche {name} a été commencée avec une autre valeur de {fact} : {recorded} alors, {found} maintenant. "
+        "Revenez à celle-là, ou commencez un nouveau clip.",
+    ),
+    "JobBusy": Text(
+        "The job {name} is being worked on already. Wait until that has stopped, then resume it.",
+        "La tâche {name} est déjà en cours. Attendez que cela s'arrête, puis reprenez-la.",
+    ),
+    "DeviceBusy": Text(
+        "Another render uses {device}. Wait until it is finished, then resume.",
+        "Un autre rendu utilise {device}. Attendez qu'il soit terminé, puis reprenez.",
     ),
     "OutputNotWritable": Text(
         "The clip cannot be written to {path}. Choose another place.",
