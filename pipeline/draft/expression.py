@@ -27,6 +27,7 @@ from pipeline.draft.geometry import (
     RIGHT_EYE_UPPER,
     RIGHT_IRIS,
     FaceGeometry,
+    sample,
     smoothstep,
     weighted_sum,
 )
@@ -123,8 +124,8 @@ class ExpressionFields:
             forward = weighted_sum(amount[moving], fields[moving])
             inverse = self._inverse[sheet]
             for _ in range(rounds):
-                x, y = cv2.split(cv2.scaleAdd(inverse, 1 / self.step, self._numbers))
-                moved = cv2.remap(forward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                at = cv2.scaleAdd(inverse, 1 / self.step, self._numbers)
+                moved = sample(forward, at)
                 inverse = cv2.addWeighted(inverse, 1 - DAMPING, moved, -DAMPING, 0)
             self._inverse[sheet] = inverse
         lips = weighted_sum(amount, self._lips)
@@ -138,11 +139,13 @@ class ExpressionFields:
     def sample(self, inverse: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Read one of a frame's inverse maps at (rows, columns, 2) pixels; zero outside the face."""
         at = self._grid_index(points)
-        return cv2.remap(inverse, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return sample(inverse, at, cv2.BORDER_CONSTANT)
 
     def _grid_index(self, points: np.ndarray) -> np.ndarray:
         """Pixels to node numbers, not rounded."""
-        return ((points - self.origin) / np.float32(self.step)).astype(np.float32, copy=False)
+        at = points - self.origin
+        at /= np.float32(self.step)
+        return at.astype(np.float32, copy=False)
 
     def _sample(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
         """(movements, rows, columns, 2) fields at (n, 2) pixels: (movements, n, 2)."""

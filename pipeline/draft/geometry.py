@@ -175,3 +175,9 @@ def weighted_sum(weights: np.ndarray, fields: np.ndarray) -> np.ndarray:
     Without BLAS, whose second thread takes processor time from the encoder and saves none on fields this small.
     """
     return np.einsum("i,i...->...", weights, fields)
+
+
+def sample(field: np.ndarray, at: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+    """What stands in a picture or a field at (rows, columns, 2) float32 places x, y, between its pixels too."""
+    # None for a second map, which the types do not know: an empty array in its place is read as a map
+    return cv2.remap(field, at, None, cv2.INTER_LINEAR, borderMode=border)  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pipeline.draft.geometry import CHIN, FACE_OVAL, FOREHEAD, FaceGeometry, smoothstep, weighted_sum
+from pipeline.draft.geometry import CHIN, FACE_OVAL, FOREHEAD, FaceGeometry, sample, smoothstep, weighted_sum
 
 RELIEF_BLUR = 0.07  # face heights: smooth enough that the 478 depths make one surface
 PIVOT = 0.18  # face heights below the chin: where the neck bends
@@ -53,6 +53,7 @@ class PoseFields:
         at = (np.arange(size // step, dtype=np.float32) + 0.5) * step - 0.5
         self.nodes = np.stack(np.meshgrid(at, at), axis=-1)
         self._step = step
+        self._posed: tuple[Pose, np.ndarray] | None = None
         place = face.to_face(self.nodes)
         u, v = place[..., 0], place[..., 1]
         height = face.face_height
@@ -91,14 +92,20 @@ class PoseFields:
         return points + self._read(came_from - self.nodes, points)
 
     def _forward(self, pose: Pose) -> np.ndarray:
-        """(rows, columns, 2) pixels of movement at every node."""
+        """(rows, columns, 2) pixels of movement at every node; kept for the pose asked for last."""
+        if self._posed is not None and self._posed[0] == pose:
+            return self._posed[1]
         turns = np.sin(np.radians([pose.yaw, pose.pitch, pose.roll]))
-        return weighted_sum(np.array([*turns, pose.shift_x, pose.shift_y], np.float32), self._fields)
+        forward = weighted_sum(np.array([*turns, pose.shift_x, pose.shift_y], np.float32), self._fields)
+        self._posed = pose, forward
+        return forward
 
     def _read(self, field: np.ndarray, points: np.ndarray) -> np.ndarray:
         """A field at (rows, columns, 2) pixels."""
-        at = ((points + 0.5) / self._step - 0.5).astype(np.float32, copy=False)
-        return cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        at = points + 0.5
+        at /= self._step
+        at -= 0.5
+        return sample(field, at.astype(np.float32, copy=False))
 
     @staticmethod
     def _relief(face: FaceGeometry, size: int, step: int) -> np.ndarray:

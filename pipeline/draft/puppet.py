@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.draft.expression import JAW_DROP, Expression, ExpressionFields
 from pipeline.draft.eyes import both_eyes
-from pipeline.draft.geometry import measure_face, smoothstep
+from pipeline.draft.geometry import measure_face, sample, smoothstep
 from pipeline.draft.matte import Matte, cut_out
 from pipeline.draft.mouth import MouthInterior
 from pipeline.draft.pose import Pose, PoseFields
@@ -111,8 +111,7 @@ class Puppet:
 
     def _read_skin(self, at: np.ndarray) -> np.ndarray:
         """The skin at (rows, columns, 2) float32 pixels of the frame."""
-        x, y = cv2.split(cv2.transform(at, SKIN_PIXELS))
-        return cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return sample(self._skin, cv2.transform(at, SKIN_PIXELS))
 
     def _draw_eyes(self, moment: Moment) -> None:
         """Bring the eyes in the skin up to date."""
@@ -129,10 +128,11 @@ class Puppet:
     def _draw_mouth(self, drawn: np.ndarray, head: np.ndarray, expression: Expression, moment: Moment) -> None:
         """Lay the mouth's interior and the lower lip over a frame whose skin was drawn as the upper sheet."""
         unit = self.face.unit
-        lips = self._pose.follow(moment.pose, np.concatenate([expression.upper_lip, expression.lower_lip]))
+        corners = self.face.upper[[0, -1]]  # at rest: a rounded mouth draws them in
+        around = np.concatenate([expression.upper_lip, expression.lower_lip, corners])
+        around = self._pose.follow(moment.pose, around)
+        lips = around[: -len(corners)]
         beside, above, below = AROUND_MOUTH
-        corners = self._pose.follow(moment.pose, self.face.upper[[0, -1]])  # at rest: a rounded mouth draws them in
-        around = np.concatenate([lips, corners])
         window = self._window(around, beside * unit, above * unit, below * unit)
         hole = self._window(lips, HOLE_MARGIN_PX, HOLE_MARGIN_PX, HOLE_MARGIN_PX)
 
