@@ -21,8 +21,11 @@ from pipeline.request import ENGINES
 from pipeline.texts import DEFAULT_LANGUAGE, LANGUAGES, Notice
 
 GIBIBYTE = 2**30  # bytes
+GB = 10**9  # bytes
 CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
+CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")  # bytes; Source: the same
+CONTAINER_STATISTICS = Path("/sys/fs/cgroup/memory.stat")  # names and bytes; Source: the same
 DEFAULT_ENGINE = "draft"  # it must run everywhere
 JOBS_NAME = "portrait-parlant"  # begins the names of our folders in folders that others use too
 SPACE_DISK = Path("/data")  # outlasts a restart of a Space that has such a disk. Source: Hub docs, spaces-storage
@@ -46,6 +49,7 @@ class Rates:
         attention: FLOP/s of attention, heads 128 wide.
         copy: Bytes/s from pinned host memory to the device.
         mapped: Bytes/s from memory-mapped files to the device.
+        matmul_fp8: FLOP/s of the same products in fp8; None where the device has none.
         assumed: Taken from a table of cards, not measured here.
     """
 
@@ -53,6 +57,7 @@ class Rates:
     attention: float
     copy: float
     mapped: float
+    matmul_fp8: float | None = None
     assumed: bool = False
 
 
@@ -256,6 +261,71 @@ def _own_folder(purpose: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{JOBS_NAME}-{purpose}{user}"
 
 
+def on_zero_gpu() -> bool:
+    """Whether this is a Space on ZeroGPU, where torch says that there is a card and none is, outside of a lease.
+
+    Source: spaces, spaces/config.py.
+    """
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def cache_folder() -> Path:
+    """Where this program keeps what it need not find out again; not made here."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portrait-parlant"
+
+
+def measure_machine(weights: Path | None = None, *, device: str | None = None, with_rates: bool = True) -> Machine:
+    """What this machine offers to a render, measured: up to some seconds the first time, for its rates.
+
+    To be called before the models are loaded: what they take of the host's memory is no longer free then. Of the
+    device's memory, what this process holds counts as free.
+
+    Args:
+        weights: Folder on the disk where weights and jobs go, there or not; None for `cache_folder()`.
+        device: "cuda", "mps" or "cpu"; None for the first of them that is there.
+        with_rates: Measure or remember how fast it is. On ZeroGPU they are always assumed: its card is a `large` one
+            of 48 GB, and appears in a lease only.
+
+    Raises:
+        ImportError: torch or psutil is not installed.
+    """
+    import psutil  # beside accelerate; macOS and Windows have no /proc to read
+
+    folder = cache_folder()
+    free_ram = int(min(psutil.virtual_memory().available, container_memory_left()))
+    free_disk = shutil.disk_usage(_nearest(weights or folder)).free
+    if device is None and on_zero_gpu():
+        from pipeline.avatar.cards import ZERO_GPU
+
+        return Machine("cuda", ZERO_GPU.name, int(ZERO_GPU.gib * GB), free_ram, free_disk, ZERO_GPU.rates)
+
+    import torch
+
+    if device is None:
+        has_mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    free_vram = None
+    name = platform.processor() or platform.machine()
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+        free_vram = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    elif device == "mps":
+        free_vram = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        free_vram += torch.mps.current_allocated_memory()
+    rates = None
+    if with_rates:
+        from pipeline.avatar.calibrate import rates_of
+
+        rates = rates_of(device, folder, name=f"{device} {name}")
+    return Machine(device, name, free_vram, free_ram, free_disk, rates)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
 def usable_cores() -> int:
     """Processor cores this process may use, which can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
@@ -273,6 +343,19 @@ def usable_memory() -> int | None:
         return min(memory, int(CONTAINER_LIMIT.read_text()))
     except (OSError, ValueError):
         return memory
+
+
+def container_memory_left() -> float:
+    """Bytes that the container around us may still take; infinite without one, or where none is limited.
+
+    Pages of files that the kernel would drop first count as free, as in MemAvailable.
+    """
+    try:
+        limit, used = int(CONTAINER_LIMIT.read_text()), int(CONTAINER_USED.read_text())
+        statistics = dict(line.split() for line in CONTAINER_STATISTICS.read_text().splitlines())
+        return max(limit - used + int(statistics["inactive_file"]), 0)
+    except (OSError, ValueError, KeyError):
+        return float("inf")
 
 
 def graphics_card() -> str | None:
