@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
-from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
+from diffusers.models._modeling_parallel import ContextParallelInput
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401 (looked for here when a saved pipeline is loaded)
 from diffusers.models.transformers.transformer_hunyuan_video import (
@@ -42,6 +42,39 @@ class HunyuanVideoAvatarTransformerOutput(BaseOutput):
 
     sample: torch.Tensor
     last_block_input: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+@dataclass
+class HunyuanVideoAvatarWindow:
+    """One window on its way through the blocks.
+
+    Args:
+        size: Latent frames, without the reference frame; rows and columns of tokens in each.
+        temb: (batch, dim), what the blocks are modulated by.
+        image_rotary_emb: Cosines and sines, each (image tokens, head_dim) float32.
+        hidden_states: (batch, image tokens, dim), the reference frame's first.
+        encoder_hidden_states: (batch, text tokens, dim).
+        audio_states: As the adapter's; None where only the last block is run.
+        audio_weights: The same.
+        token_offset: The same.
+    """
+
+    size: tuple[int, int, int]
+    temb: torch.Tensor
+    image_rotary_emb: tuple[torch.Tensor, torch.Tensor]
+    hidden_states: torch.Tensor
+    encoder_hidden_states: torch.Tensor
+    audio_states: torch.Tensor | None = None
+    audio_weights: torch.Tensor | None = None
+    token_offset: int = 0
+
+    def run(self, block: nn.Module) -> None:
+        """Take it through a block."""
+        is_double = isinstance(block, HunyuanVideoTransformerBlock)
+        audio = (self.audio_states, self.audio_weights, self.token_offset) if is_double else ()
+        self.hidden_states, self.encoder_hidden_states = block(
+            self.hidden_states, self.encoder_hidden_states, self.temb, None, self.image_rotary_emb, *audio
+        )
 
 
 class HunyuanVideoAvatarAudioProjection(nn.Module):
@@ -287,7 +320,6 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
             "rope": {0: rotary, 1: rotary},
             "transformer_blocks.0": tokens,
             f"single_transformer_blocks.{num_single_layers - 1}": tokens,
-            "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
         }
 
     @apply_lora_scale("attention_kwargs")
@@ -338,49 +370,83 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
 
         Source: HunyuanVideo-Avatar, hymm_sp/modules/models_audio.py, forward.
         """
-        self._check_shapes(hidden_states, encoder_attention_mask, image_latents, audio_embeds, face_masks)
-        batch_size, _, num_frames, height, width = hidden_states.shape
-        patch = self.config.patch_size
-        tokens_per_frame = (height // patch) * (width // patch)
-        temb = self.time_text_embed(timestep, pooled_projections, motion_exp, motion_pose, fps)
-        frame_indices = torch.arange(-1, num_frames)  # the reference frame stands before the first
-        image_rotary_emb = self.rope(frame_indices, height, width, hidden_states.device)
-
+        window = self.begin(
+            hidden_states,
+            timestep,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            pooled_projections,
+            image_latents,
+            audio_embeds,
+            face_masks,
+            motion_exp,
+            motion_pose,
+            fps,
+            last_block_input,
+        )
         if last_block_input is None:
-            reference = self.x_embedder(image_latents[:, :, :1])
-            video = self.x_embedder(hidden_states) + self.ref_proj(self.ref_embedder(image_latents))
-            hidden_states = torch.cat([reference, video], dim=1)
-            text_mask = encoder_attention_mask.to(hidden_states.device)
-            text = self.context_embedder(encoder_hidden_states, timestep, text_mask)
-            encoder_hidden_states = text[:, : int(encoder_attention_mask[0].sum())]
-            audio_states, audio_weights = self._listen(audio_embeds, face_masks)
-            num_image, num_text = hidden_states.shape[1], encoder_hidden_states.shape[1]
-            token_offset = sum(self._shares(num_image)[: self._rank])
-            for block in self.transformer_blocks:
-                hidden_states, encoder_hidden_states = block(
-                    hidden_states,
-                    encoder_hidden_states,
-                    temb,
-                    None,
-                    image_rotary_emb,
-                    audio_states,
-                    audio_weights,
-                    token_offset,
-                )
-            for block in self.single_transformer_blocks[:-1]:
-                hidden_states, encoder_hidden_states = block(
-                    hidden_states, encoder_hidden_states, temb, None, image_rotary_emb
-                )
-            last_block_input = self._gather(hidden_states, num_image), self._gather(encoder_hidden_states, num_text)
-        hidden_states, _ = self.single_transformer_blocks[-1](*last_block_input, temb, None, image_rotary_emb)
-
-        sample = self.proj_out(self.norm_out(hidden_states, temb))[:, tokens_per_frame:]
-        sample = sample.reshape(batch_size, num_frames, height // patch, width // patch, -1, patch, patch)
-        sample = sample.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+            num_image, num_text = window.hidden_states.shape[1], window.encoder_hidden_states.shape[1]
+            for block in self.blocks[:-1]:
+                window.run(block)
+            window.hidden_states = self._gather(window.hidden_states, num_image)
+            window.encoder_hidden_states = self._gather(window.encoder_hidden_states, num_text)
+            last_block_input = window.hidden_states, window.encoder_hidden_states
+        window.run(self.blocks[-1])
+        sample = self.finish(window)
         kept = last_block_input if return_last_block_input else None
         if not return_dict:
             return (sample,) if kept is None else (sample, kept)
         return HunyuanVideoAvatarTransformerOutput(sample=sample, last_block_input=kept)
+
+    # --- the stages of `forward`, for callers that take several windows through every block together ---
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All blocks in their order, the double ones first."""
+        return [*self.transformer_blocks, *self.single_transformer_blocks]
+
+    def begin(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor,
+        pooled_projections: torch.Tensor,
+        image_latents: torch.Tensor,
+        audio_embeds: torch.Tensor,
+        face_masks: torch.Tensor,
+        motion_exp: torch.Tensor,
+        motion_pose: torch.Tensor,
+        fps: torch.Tensor,
+        last_block_input: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> HunyuanVideoAvatarWindow:
+        """The tokens that enter the first block, or with `last_block_input` the last one; arguments as `forward`."""
+        self._check_shapes(hidden_states, encoder_attention_mask, image_latents, audio_embeds, face_masks)
+        num_frames, height, width = hidden_states.shape[2:]
+        temb = self.time_text_embed(timestep, pooled_projections, motion_exp, motion_pose, fps)
+        frame_indices = torch.arange(-1, num_frames)  # the reference frame stands before the first
+        image_rotary_emb = self.rope(frame_indices, height, width, hidden_states.device)
+        size = (num_frames, height // self.config.patch_size, width // self.config.patch_size)
+        if last_block_input is not None:
+            return HunyuanVideoAvatarWindow(size, temb, image_rotary_emb, *last_block_input)
+        reference = self.x_embedder(image_latents[:, :, :1])
+        video = self.x_embedder(hidden_states) + self.ref_proj(self.ref_embedder(image_latents))
+        hidden_states = torch.cat([reference, video], dim=1)
+        text_mask = encoder_attention_mask.to(hidden_states.device)
+        text = self.context_embedder(encoder_hidden_states, timestep, text_mask)
+        text = text[:, : int(encoder_attention_mask[0].sum())]
+        audio = self._listen(audio_embeds, face_masks)
+        token_offset = sum(self._shares(hidden_states.shape[1])[: self._rank])
+        return HunyuanVideoAvatarWindow(size, temb, image_rotary_emb, hidden_states, text, *audio, token_offset)
+
+    def finish(self, window: HunyuanVideoAvatarWindow) -> torch.Tensor:
+        """The tokens that leave the last block, as the velocity: (batch, channels, latent_frames, height, width)."""
+        num_frames, rows, columns = window.size
+        patch = self.config.patch_size
+        tokens = self.proj_out(self.norm_out(window.hidden_states, window.temb))
+        sample = self._gather(tokens, (num_frames + 1) * rows * columns)[:, rows * columns :]
+        sample = sample.reshape(len(sample), num_frames, rows, columns, -1, patch, patch)
+        return sample.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
 
     def _check_shapes(
         self,
@@ -442,7 +508,8 @@ class HunyuanVideoAvatarTransformer3DModel(HunyuanVideoTransformer3DModel):
         """All tokens, (batch, num_tokens, dim), of which `tokens` are this process's.
 
         What enters the last block is gathered, because later steps cut their windows elsewhere; `_cp_plan` splits it
-        again. Shares may differ by one, which not every backend's gather allows: they are brought to one length.
+        again. Shares may differ by one, which not every backend's gather allows, nor diffusers' own with it: they are
+        brought to one length.
         """
         if self._mesh is None:
             return tokens
