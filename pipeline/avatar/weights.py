@@ -42,7 +42,8 @@ VAE_FILES = ("pytorch_model.pt", "pytorch_model.safetensors", "diffusion_pytorch
 WRAPPERS = ("module", "ema", "state_dict")  # keys under which a published file may hold its tensors
 AUDIO_PARTS = ("audio_proj.", "audio_adapter_blocks.")  # what HunyuanVideo itself has not
 QUANTO_ENDINGS = ("._data", "._scale")  # of names in files that optimum-quanto wrote, as Wan2GP's int8 conversion is
-ROPE_AXES_DIM = {128: (16, 56, 56)}  # width of a head -> for time, height, width; Source: hymm_sp/config.py
+# Width of a head -> for time, height, width. Source: hymm_sp/config.py for 128; 16 is that of `tiny.py`.
+ROPE_AXES_DIM = {128: (16, 56, 56), 16: (4, 6, 6)}
 AUDIO_WINDOW, AUDIO_BLOCKS = 10, 5  # encoder positions and hidden states a frame; the weights tell their product alone
 CONFIG = HunyuanVideoAvatarTransformer3DModel.config_name  # config.json, in transformers' folders as well
 NAMES_SHOWN = 3  # of missing, unexpected and misshapen names, in an error

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from diffusers import FlowMatchEulerDiscreteScheduler
+from transformers import WhisperFeatureExtractor
 
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
 from pipeline.avatar.presets import FLOW_SHIFT
+from pipeline.avatar.tiny import clip_tokenizer, llama_tokenizer, make_clip, make_llava, make_vae, make_whisper
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
-from tests.avatar.tiny_text import clip, clip_tokenizer, llama_tokenizer, llava
 
 TRANSFORMER: dict[str, Any] = {
     "in_channels": 4,
@@ -65,43 +65,14 @@ def make_inputs(
     }
 
 
-def make_vae() -> AutoencoderKLHunyuanVideo:
-    """The VAE, 8 to 16 wide, 4 latent channels."""
-    torch.manual_seed(0)
-    return AutoencoderKLHunyuanVideo(
-        latent_channels=4, block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4
-    ).eval()
-
-
-def make_whisper() -> WhisperModel:
-    """Whisper, 16 wide, four layers and 1500 positions as the real one."""
-    torch.manual_seed(0)
-    return WhisperModel(
-        WhisperConfig(
-            d_model=16,
-            encoder_layers=4,
-            encoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_layers=1,
-            decoder_attention_heads=2,
-            decoder_ffn_dim=8,
-            vocab_size=16,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-            decoder_start_token_id=1,
-        )
-    ).eval()
-
-
 def make_pipeline(**changes: Any) -> HunyuanVideoAvatarPipeline:
     """All of it, on the CPU in float32; `changes` replace components."""
     tokenizer, tokenizer_2 = llama_tokenizer(), clip_tokenizer()
     parts = {
         "vae": make_vae(),
-        "text_encoder": llava(tokenizer),
+        "text_encoder": make_llava(tokenizer),
         "tokenizer": tokenizer,
-        "text_encoder_2": clip(tokenizer_2),
+        "text_encoder_2": make_clip(tokenizer_2),
         "tokenizer_2": tokenizer_2,
         "audio_encoder": make_whisper(),
         "feature_extractor": WhisperFeatureExtractor(),

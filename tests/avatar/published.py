@@ -1,4 +1,4 @@
-"""Files of the published layout with random weights, and a watch on the memory that reading them takes.
+"""Tensors as a published file holds them, and a watch on the memory that reading such files takes.
 
 Knows no test: sizes and folders are the caller's.
 """
@@ -13,13 +13,10 @@ from typing import Any
 
 import torch
 
-from pipeline.avatar.fp8 import quantize, swap_linears
 from pipeline.avatar.weights import (
     SWAPPED,
     adapter_layers_of,
-    build_transformer,
     our_names,
-    published_name,
     published_shapes,
 )
 
@@ -43,18 +40,6 @@ TINY: dict[str, Any] = {
 }
 
 
-def published_tensors(
-    config: dict[str, Any], *, dtype: torch.dtype = torch.bfloat16, seed: int = 0
-) -> dict[str, torch.Tensor]:
-    """Random tensors under the published names of a transformer of these sizes."""
-    generator = torch.Generator().manual_seed(seed)
-    ours = {name: tuple(tensor.shape) for name, tensor in build_transformer(config).state_dict().items()}
-    return {
-        name: torch.randn(shape, generator=generator, dtype=dtype).mul_(0.02)
-        for name, shape in published_shapes(ours).items()
-    }
-
-
 def published_from(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of a transformer as the published file holds them."""
     adapter_layers = adapter_layers_of(ours)
@@ -63,18 +48,6 @@ def published_from(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         tensor = torch.cat([ours[part] for part in our_names(name, adapter_layers) or ()])
         published[name] = torch.cat(tensor.chunk(2)[::-1]) if name.rpartition(".")[0] in SWAPPED else tensor
     return published
-
-
-def in_fp8(
-    config: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The same with the blocks' linears in fp8, and the map of their scales."""
-    layers = {published_name(f"{name}.weight") for name in swap_linears(build_transformer(config))}
-    scales = {}
-    tensors = dict(tensors)
-    for name in sorted(map(str, layers)):
-        tensors[name], scales[name.removesuffix(".weight")] = quantize(tensors[name])
-    return tensors, scales
 
 
 def private_bytes(process_id: int) -> int:

@@ -24,6 +24,7 @@ from pipeline.avatar.fp8 import swap_linears
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
 from pipeline.avatar.presets import PUBLISHED_FOLDERS
 from pipeline.avatar.sampler import DenoisingRun
+from pipeline.avatar.tiny import in_fp8
 from pipeline.errors import (
     FaceNumberUnknown,
     FaceUncertain,
@@ -34,7 +35,7 @@ from pipeline.errors import (
 )
 from pipeline.plan import Box, ClipPlan
 from tests.avatar.builds import make_pipeline, make_transformer
-from tests.avatar.published import in_fp8, published_from
+from tests.avatar.published import published_from
 from tests.avatar.test_transformer import CACHES
 from tests.conftest import EXAMPLES
 

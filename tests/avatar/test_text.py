@@ -16,10 +16,9 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.avatar import text
+from pipeline.avatar import text, tiny
 from pipeline.avatar.text import PromptEmbeds, encode_prompt, tokenize_prompt
 from pipeline.errors import WordTaken
-from tests.avatar import tiny_text
 
 GOLDENS = Path(__file__).parent / "goldens"
 PROMPT = "Authentic, Realistic, Natural, High-quality, Lens-Fixed, A woman speaks to the camera."
@@ -29,11 +28,11 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def parts() -> dict[str, Any]:
     """Both encoders, tiny, and their tokenizers."""
-    tokenizer, tokenizer_2 = tiny_text.llama_tokenizer(), tiny_text.clip_tokenizer()
+    tokenizer, tokenizer_2 = tiny.llama_tokenizer(), tiny.clip_tokenizer()
     return {
-        "text_encoder": tiny_text.llava(tokenizer),
+        "text_encoder": tiny.make_llava(tokenizer),
         "tokenizer": tokenizer,
-        "text_encoder_2": tiny_text.clip(tokenizer_2),
+        "text_encoder_2": tiny.make_clip(tokenizer_2),
         "tokenizer_2": tokenizer_2,
     }
 
@@ -151,8 +150,8 @@ def test_two_visitors_at_once_do_not_meet(parts, image, embeds) -> None:
 @pytest.mark.parametrize("way", ["model", "sequential", "leaf", "leaf on disk", "block", "block on disk"])
 def test_an_offloaded_encoder_reads_the_same(parts, image, embeds, way, tmp_path) -> None:
     models = {
-        "text_encoder": tiny_text.llava(parts["tokenizer"]),
-        "text_encoder_2": tiny_text.clip(parts["tokenizer_2"]),
+        "text_encoder": tiny.make_llava(parts["tokenizer"]),
+        "text_encoder_2": tiny.make_clip(parts["tokenizer_2"]),
     }
     for name, model in models.items():
         if way == "model":
@@ -175,8 +174,8 @@ def test_an_offloaded_encoder_reads_the_same(parts, image, embeds, way, tmp_path
 
 def test_half_precision_stays_half(parts, image, embeds, tmp_path) -> None:
     models = {
-        "text_encoder": tiny_text.llava(parts["tokenizer"]).bfloat16(),
-        "text_encoder_2": tiny_text.clip(parts["tokenizer_2"]).bfloat16(),
+        "text_encoder": tiny.make_llava(parts["tokenizer"]).bfloat16(),
+        "text_encoder_2": tiny.make_clip(parts["tokenizer_2"]).bfloat16(),
     }
     first = encode_prompt(PROMPT, image, **{**parts, **models}, cache_dir=tmp_path)
     kept = encode_prompt(PROMPT, image, **{**parts, **models}, cache_dir=tmp_path)
@@ -256,12 +255,12 @@ def test_a_word_of_the_tokenizers_own_is_refused(parts, word) -> None:
 
 
 def test_a_tokenizer_of_another_model_is_refused(parts) -> None:
-    other = tiny_text.llama_tokenizer()
+    other = tiny.llama_tokenizer()
     other.pad_token = "<|eot_id|>"
     with pytest.raises(ValueError, match=f"pads with {other.pad_token_id}, the text encoder's config says 0"):
         tokenize_prompt(PROMPT, **{**parts, "tokenizer": other})
     with pytest.raises(ValueError, match="exactly 1 are needed"):
-        tokenizer = tiny_text.clip_tokenizer()
+        tokenizer = tiny.clip_tokenizer()
         tokenizer.pad_token = "<|startoftext|>"  # number 0, as in the config
         tokenize_prompt(PROMPT, **{**parts, "tokenizer": tokenizer})
 
@@ -325,9 +324,9 @@ def test_a_kept_result_holds_no_row_twice(parts, image, tmp_path) -> None:
 
 
 def test_what_the_result_follows_from_has_its_own_entry(parts, image, encoded, tmp_path) -> None:
-    other_llava = tiny_text.llava(parts["tokenizer"], seed=1)
-    other_clip = tiny_text.clip(parts["tokenizer_2"], seed=1)
-    tuned = tiny_text.llava(parts["tokenizer"])
+    other_llava = tiny.make_llava(parts["tokenizer"], seed=1)
+    other_clip = tiny.make_clip(parts["tokenizer_2"], seed=1)
+    tuned = tiny.make_llava(parts["tokenizer"])
     with torch.no_grad():
         for parameter in tuned.parameters():
             parameter.add_(1e-4)
@@ -338,9 +337,9 @@ def test_what_the_result_follows_from_has_its_own_entry(parts, image, encoded, t
         (PROMPT, image.reshape(64, 80, 3), {}),
         (PROMPT, image, {"text_encoder": other_llava}),
         (PROMPT, image, {"text_encoder": tuned}),
-        (PROMPT, image, {"text_encoder": tiny_text.llava(parts["tokenizer"]).half()}),
+        (PROMPT, image, {"text_encoder": tiny.make_llava(parts["tokenizer"]).half()}),
         (PROMPT, image, {"text_encoder_2": other_clip}),
-        (PROMPT, image, {"text_encoder": tiny_text.llava(parts["tokenizer"], layers=5)}),
+        (PROMPT, image, {"text_encoder": tiny.make_llava(parts["tokenizer"], layers=5)}),
     ]
     for number, (prompt, picture, changes) in enumerate(cases, 1):
         encode_prompt(prompt, picture, **{**parts, **changes}, cache_dir=tmp_path)

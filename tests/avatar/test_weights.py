@@ -29,6 +29,15 @@ from transformers import (
 from pipeline.avatar import shards, weights
 from pipeline.avatar.fp8 import FP8, ScaledFp8Linear, swap_linears
 from pipeline.avatar.shards import INDEX, RECORD
+from pipeline.avatar.tiny import (
+    clip_tokenizer,
+    in_fp8,
+    llama_tokenizer,
+    make_clip,
+    make_llava,
+    make_whisper,
+    published_tensors,
+)
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.weights import (
     LAYERS,
@@ -56,10 +65,8 @@ from pipeline.errors import (
     WeightsUnreadable,
     WeightsUnsupported,
 )
-from tests.avatar.builds import make_whisper
 from tests.avatar.checks.weights import differences, shapes_of, stored
-from tests.avatar.published import PROJECT, TINY, in_fp8, published_tensors, watched
-from tests.avatar.tiny_text import clip, clip_tokenizer, llama_tokenizer, llava
+from tests.avatar.published import PROJECT, TINY, watched
 
 GOLDENS = Path(__file__).parent / "goldens"
 ROPE = TINY["rope_axes_dim"]
@@ -773,8 +780,8 @@ def test_adapters_may_stand_in_other_blocks() -> None:
 # --- encoders ---------------------------------------------------------------------------------------------------------
 
 ENCODERS: dict[str, Callable[[], PreTrainedModel]] = {
-    "text_encoder": lambda: llava(llama_tokenizer()),
-    "text_encoder_2": lambda: clip(clip_tokenizer()),
+    "text_encoder": lambda: make_llava(llama_tokenizer()),
+    "text_encoder_2": lambda: make_clip(clip_tokenizer()),
     "audio_encoder": make_whisper,
 }
 
@@ -876,7 +883,7 @@ def test_names_that_an_encoder_has_no_place_for_are_passed_over(encoder):
 
 
 def test_clips_text_model_is_found_in_the_whole_of_clip_and_whisper_in_the_speech_recogniser(tmp_path):
-    text_model = clip(clip_tokenizer())
+    text_model = make_clip(clip_tokenizer())
     text, vision = text_model.config.to_dict(), {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     whole = CLIPModel(CLIPConfig(text_config=text, vision_config={**vision, "intermediate_size": 16}))
     whole.save_pretrained(tmp_path / "clip")

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.avatar.tiny import in_fp8, published_tensors
 from pipeline.avatar.weights import convert_transformer_file, load_transformer
-from tests.avatar.published import PROJECT, in_fp8, private_bytes, published_tensors, watched
+from tests.avatar.published import PROJECT, private_bytes, watched
 
 GIBIBYTE = 2**30  # bytes
 MODULE = "tests.benchmarks.avatar_convert"
