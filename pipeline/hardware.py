@@ -289,34 +289,16 @@ def measure_machine(weights: Path | None = None, *, device: str | None = None, w
     Raises:
         ImportError: torch or psutil is not installed.
     """
-    import psutil  # beside accelerate; macOS and Windows have no /proc to read
+    from pipeline.avatar import calibrate, cards  # imported here: it brings torch with it
 
     folder = cache_folder()
-    free_ram = int(min(psutil.virtual_memory().available, container_memory_left()))
+    free_ram = int(min(calibrate.free_ram(), container_memory_left()))
     free_disk = shutil.disk_usage(_nearest(weights or folder)).free
     if device is None and on_zero_gpu():
-        from pipeline.avatar.cards import ZERO_GPU
-
-        return Machine("cuda", ZERO_GPU.name, int(ZERO_GPU.gib * GB), free_ram, free_disk, ZERO_GPU.rates)
-
-    import torch
-
-    if device is None:
-        has_mps = torch.backends.mps.is_available()
-        device = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    free_vram = None
-    name = platform.processor() or platform.machine()
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-        free_vram = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
-    elif device == "mps":
-        free_vram = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        free_vram += torch.mps.current_allocated_memory()
-    rates = None
-    if with_rates:
-        from pipeline.avatar.calibrate import rates_of
-
-        rates = rates_of(device, folder, name=f"{device} {name}")
+        card = cards.ZERO_GPU
+        return Machine("cuda", card.name, int(card.gib * GB), free_ram, free_disk, card.rates)
+    device, name, free_vram = calibrate.find_device(device)
+    rates = calibrate.rates_of(device, folder, name=f"{device} {name}") if with_rates else None
     return Machine(device, name, free_vram, free_ram, free_disk, rates)
 
 

@@ -1,10 +1,12 @@
-"""How fast this device is, measured in about two seconds and remembered on disk. Estimates nothing from it."""
+"""What this device has free, and how fast it is: measured in about two seconds and remembered on disk. Estimates nothing
+from it."""
 
 import contextlib
 import json
 import logging
 import mmap
 import os
+import platform
 import re
 import statistics
 import tempfile
@@ -14,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import psutil
 import torch
 import torch.nn.functional as F
 
@@ -31,6 +34,31 @@ GPU_ROWS, GPU_TOKENS = 8192, 8192
 CPU_ROWS, CPU_TOKENS = 256, 512
 DIM, FEED_FORWARD, HEADS, HEAD_DIM = 3072, 12288, 24, 128  # the model's
 GPU_BYTES, CPU_BYTES = 256 * 2**20, 32 * 2**20  # of a copy
+
+
+def find_device(device: str | None = None) -> tuple[str, str, int | None]:
+    """A device, its name, and the bytes of its own memory that are free.
+
+    What this process holds of them counts as free. On "mps" they are what Metal recommends at most; on "cpu" None.
+
+    Args:
+        device: "cuda", "mps" or "cpu"; None for the first of them that is there.
+    """
+    if device is None:
+        has_mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    if device == "cuda":
+        return device, torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    name = platform.processor() or platform.machine()
+    if device == "mps":
+        held = torch.mps.driver_allocated_memory() - torch.mps.current_allocated_memory()
+        return device, name, torch.mps.recommended_max_memory() - held
+    return device, name, None
+
+
+def free_ram() -> int:
+    """Bytes of host memory that can be had without swapping, on Linux, macOS and Windows; a container's limit apart."""
+    return int(psutil.virtual_memory().available)
 
 
 def rates_of(device: torch.device | str, folder: Path, *, name: str, anew: bool = False) -> Rates:

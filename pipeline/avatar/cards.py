@@ -39,8 +39,8 @@ class Card:
         return Rates(self.matmul * TERA, self.attention * TERA, copy, min(MAPPED, copy), assumed=True)
 
 
-# Assumed: nine tenths of the makers' figures for dense products on GeForce cards, seven to eight tenths on others, which
-# run into their power limits; attention as flash kernels are published to reach there. Classes, not measurements.
+# Assumed: nine tenths of the makers' figures for dense products on GeForce cards, seven or eight tenths on others,
+# which run into their power limits; attention as flash kernels are published to reach. Classes, not measurements.
 # Sources: NVIDIA's data sheets (dense bf16 with float32 sums: RTX 3060 25 TFLOP/s, 4060 30, 4060 Ti 44, 3090 71, 4090
 # 165, 5090 209, A100 312, L40S 362, H100 and H200 989); FlashAttention-2 and 3, benchmarks (A100 220, H100 400 to 650).
 CARDS = (
