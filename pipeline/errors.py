@@ -7,7 +7,7 @@
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     ├── EngineError    EngineUnavailable ModelFileDamaged ProcessesUnsuited
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
-    ├── JobError       JobMissing JobDamaged JobChanged JobBusy DeviceBusy
+    ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
 
 The words stand in `texts.py` under the class's name, in both languages; the values are given here, by keyword.
@@ -191,6 +191,10 @@ class JobMissing(JobError):
 
 class JobDamaged(JobError):
     """A file of the job is missing or not as it was written. Values: name, file."""
+
+
+class RunDamaged(JobError):
+    """No saved state of the denoising can be read. Values: count, file."""
 
 
 class JobChanged(JobError):

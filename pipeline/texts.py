@@ -316,6 +316,10 @@ TEXTS: dict[str, Text] = {
         "La tâche {name} ne peut pas continuer : son fichier {file} manque ou est endommagé. Réessayez une fois; si "
         "cela se répète, commencez un nouveau clip.",
     ),
+    "RunDamaged": Text(
+        "None of the {count} saved states of this render can be read (the newest: {file}). Start it again.",
+        "Aucun des {count} états enregistrés de ce rendu n'est lisible (le plus récent : {file}). Recommencez-le.",
+    ),
     "JobChanged": Text(
         "The job {name} was begun with another {fact}: {recorded} then, {found} now. Go back to that, or start a new "
         "clip.",

@@ -94,11 +94,13 @@ class FrameCache:
         image: (latent_frames, tokens_per_frame, dim); None before the first full step.
         windows: Reference tokens (1, tokens_per_frame, dim) and text tokens (1, tokens, dim) of windows.
         window_of: Which of `windows` each latent frame goes with.
+        num_written: Windows written so far: as long as it stays, so does all the rest.
     """
 
     image: torch.Tensor | None = None
     windows: list[list[torch.Tensor]] = field(default_factory=list)
     window_of: list[int] = field(default_factory=list)
+    num_written: int = 0
 
     def write(self, frames: Sequence[int], num_frames: int, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Keep a window's tokens: where they are when it is the only window, else on the CPU, as clips may be long.
@@ -120,6 +122,7 @@ class FrameCache:
         used = sorted(set(self.window_of) - {-1})
         self.windows = [self.windows[number] for number in used]
         self.window_of = [used.index(number) if number >= 0 else -1 for number in self.window_of]
+        self.num_written += 1
 
     def read(self, frames: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """The last block's input for a window, whose first frame gives the reference and text tokens.
@@ -172,7 +175,7 @@ class DenoisingRun:
                 cache.windows = [[tokens.to(device) for tokens in window] for window in cache.windows]
 
     def save(self, path: Path) -> None:
-        """Write all of it to one file, which appears when it is whole.
+        """Write all of it to one file, which appears when it is whole. `Checkpoints` saves step by step for less.
 
         Args:
             path: A safetensors file.
@@ -182,9 +185,9 @@ class DenoisingRun:
         """
         path = Path(path)
         tensors: dict[str, torch.Tensor] = {}
-        plain = {"format": FORMAT, "run": _pack(self, "run", tensors)}
+        plain = {"format": FORMAT, "run": pack(self, "run", tensors)}
         kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        plain["sha256"] = _digest(plain["run"], kept)
+        plain["sha256"] = digest(plain["run"], kept)
         unfinished = path.with_name(f"{path.name}.part")
         try:
             save_file(kept, unfinished, metadata={"run": json.dumps(plain)})
@@ -211,9 +214,9 @@ class DenoisingRun:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
             if plain.get("format") != FORMAT:
                 raise ValueError(f"{path.name} must be a run saved in format {FORMAT}, got {plain.get('format')}")
-            if plain.get("sha256") != _digest(plain["run"], tensors):
+            if plain.get("sha256") != digest(plain["run"], tensors):
                 raise ValueError(f"{path.name} is not as it was saved: its digest is another; begin the clip again")
-            run = _read_run(_unpack(plain["run"], tensors))
+            run = read_run(unpack(plain["run"], tensors))
         except (SafetensorError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path.name} is damaged or no saved run ({error}); begin the clip again") from error
         return run
@@ -364,16 +367,16 @@ def _advance(
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _digest(plain: Any, tensors: dict[str, torch.Tensor]) -> str:
+def digest(plain: Any, tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of what is plain and of tensors on the CPU, by name."""
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    total = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
-def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+def pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """`value` as JSON, its tensors put aside under names that begin with `name`."""
     if isinstance(value, torch.Tensor):
         tensors[name] = value
@@ -381,22 +384,22 @@ def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if is_dataclass(value):
-        return {part.name: _pack(getattr(value, part.name), f"{name}.{part.name}", tensors) for part in fields(value)}
+        return {part.name: pack(getattr(value, part.name), f"{name}.{part.name}", tensors) for part in fields(value)}
     if isinstance(value, list | tuple):
-        return [_pack(part, f"{name}.{number}", tensors) for number, part in enumerate(value)]
+        return [pack(part, f"{name}.{number}", tensors) for number, part in enumerate(value)]
     return value
 
 
-def _unpack(plain: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """What `_pack` was given, with dictionaries for dataclasses and names for dtypes."""
+def unpack(plain: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """What `pack` was given, with dictionaries for dataclasses and names for dtypes."""
     if isinstance(plain, dict):
         if plain.keys() == {"tensor"}:
             return tensors[plain["tensor"]]
-        return {name: _unpack(part, tensors) for name, part in plain.items()}
-    return [_unpack(part, tensors) for part in plain] if isinstance(plain, list) else plain
+        return {name: unpack(part, tensors) for name, part in plain.items()}
+    return [unpack(part, tensors) for part in plain] if isinstance(plain, list) else plain
 
 
-def _read_run(stored: dict[str, Any]) -> DenoisingRun:
+def read_run(stored: dict[str, Any]) -> DenoisingRun:
     """A run from its dictionary."""
     settings, conditions = stored["settings"], stored["conditions"]
     rounding = settings["rounding"]
