@@ -2,7 +2,7 @@
 
 The parts of a run lie in files of their own, conditions, latents and the cache of each branch, and a state, written
 last, names them with their digests. Measured at 704×768 in one window, tensors on the CPU: 17 MiB and 0.07 s a step;
-868 MiB and 3.1 s after each of the five full steps of 50 that fill the caches; 1.4 s to load; 1.8 GB on the disk at most.
+868 MiB and 3.1 s after each of the five full steps of 50 that fill the caches; 1.4 s to load; at most 1.8 GB on disk.
 """
 
 import json
