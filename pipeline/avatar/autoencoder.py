@@ -83,6 +83,7 @@ def decode_frames(
     latents: torch.Tensor,
     num_frames: int,
     tiling: Tiling | str | None = PUBLISHED_TILING,
+    first_frame: int = 0,
 ) -> Iterator[torch.Tensor]:
     """Latents into frames, handed on one by one; the next tile of time is decoded when its first frame is asked for.
 
@@ -96,6 +97,7 @@ def decode_frames(
             all of them than those that num_frames needs: the VAE's norms see the whole tile.
         num_frames: How many to give, at most 4 (latent_frames - 1) + 1.
         tiling: How to cut the clip; a name in TILINGS does as well; None for one piece.
+        first_frame: The first one to give, of those same frames; tiles of time that it does not need are not decoded.
 
     Returns:
         An iterator of (3, height, width) float32 in [0, 1] on the CPU; frame_to_uint8() makes pictures of them.
@@ -117,7 +119,9 @@ def decode_frames(
         raise ValueError(f"num_frames must be 1 to {most} for {latents.shape[2]} latent frames, got {num_frames}")
     if num_wrong := int((~latents.isfinite()).sum()):
         raise ValueError(f"{num_wrong} of {latents.numel()} latents are NaN or infinite; all must be finite")
-    return _frames(vae, latents, num_frames, tiling)
+    if not 0 <= first_frame < num_frames:
+        raise ValueError(f"first_frame must be 0 to {num_frames - 1}, got {first_frame}")
+    return _frames(vae, latents, num_frames, tiling, first_frame)
 
 
 def frame_to_uint8(frame: torch.Tensor) -> np.ndarray:
@@ -133,24 +137,30 @@ def frame_to_uint8(frame: torch.Tensor) -> np.ndarray:
 
 
 def _frames(
-    vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int, tiling: Tiling | None
+    vae: AutoencoderKLHunyuanVideo, latents: torch.Tensor, num_frames: int, tiling: Tiling | None, first_frame: int
 ) -> Iterator[torch.Tensor]:
     ratio, latent_frames = vae.temporal_compression_ratio, latents.shape[2]
     size = stride = latent_frames * ratio  # one tile
     if tiling is not None and latent_frames > tiling.num_frames // ratio:
         size, stride = tiling.num_frames, tiling.num_frames_stride
+    needed = max((first_frame - 1) // stride, 0)  # the tile that holds it; tile 0 has one frame more than the others
     tail = None
-    for start in range(0, latent_frames, stride // ratio):
+    for number, start in enumerate(range(0, latent_frames, stride // ratio)):
+        if number < needed - 1:  # the one before it is blended in
+            continue
         tile = _decode_tile(vae, latents[:, :, start : start + size // ratio + 1], tiling)
+        if number == needed - 1:
+            tail = tile[:, :, max(tile.shape[2] - (size - stride), 0) :].clone()
+            continue
         if tail is not None:
             tile = vae.blend_t(tail, tile[:, :, 1:], size - stride)
         tail = tile[:, :, max(tile.shape[2] - (size - stride), 0) :].clone()
         frames = (tile[0, :, : stride + (start == 0)] / 2 + 0.5).clamp(0, 1).cpu()
         del tile  # before the next one is decoded
-        for frame in frames.unbind(1)[:num_frames]:
+        before = number * stride + (number > 0)  # frames of the tiles before
+        for frame in frames.unbind(1)[max(first_frame - before, 0) : num_frames - before]:
             yield frame.to(torch.float32, copy=True)
-        num_frames -= frames.shape[1]
-        if num_frames <= 0:
+        if before + frames.shape[1] >= num_frames:
             return
 
 

@@ -414,6 +414,32 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
                 run holds.
         """
         _check_names(callback_on_step_end_tensor_inputs)
+        with self.progress_bar(total=run.settings.num_inference_steps) as progress_bar:
+            progress_bar.update(run.step)
+            for timestep in self.steps(run):
+                progress_bar.update()
+                if callback_on_step_end is not None:
+                    tensors = {name: getattr(run, name) for name in callback_on_step_end_tensor_inputs}
+                    changed = callback_on_step_end(self, run.step - 1, timestep, tensors) or {}
+                    given = changed.get("latents", run.latents)
+                    if given.shape != run.latents.shape:
+                        shapes = f"{tuple(run.latents.shape)}, got {tuple(given.shape)}"
+                        raise ValueError(f"callback_on_step_end must return latents of {shapes}")
+                    run.latents = given
+        return run.is_done
+
+    @torch.no_grad()
+    def steps(self, run: DenoisingRun) -> Iterator[torch.Tensor]:
+        """Take a run on step by step: an iterator that gives the timestep of each step it has made.
+
+        It ends with the run, or where it is interrupted; between two steps the run can be saved.
+
+        Args:
+            run: From `prepare`, or loaded.
+
+        Raises:
+            ValueError: as `denoise`.
+        """
         made_with = text.fingerprint(self.transformer).hex()
         if run.transformer not in ("", made_with):
             raise ValueError("this run was begun with another transformer, or one changed since: continue it with that")
@@ -424,25 +450,13 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         self._interrupt = False
         run.to(self._execution_device)
         scheduler = make_scheduler(self.scheduler.config, run.settings)
-        with self.progress_bar(total=run.settings.num_inference_steps) as progress_bar:
-            progress_bar.update(run.step)
-            while not run.is_done and denoise_step(
-                run, self.transformer, scheduler, lambda: self.interrupt, self.predict
-            ):
-                progress_bar.update()
-                if callback_on_step_end is not None:
-                    tensors = {name: getattr(run, name) for name in callback_on_step_end_tensor_inputs}
-                    timestep = scheduler.timesteps[run.step - 1]
-                    changed = callback_on_step_end(self, run.step - 1, timestep, tensors) or {}
-                    given = changed.get("latents", run.latents)
-                    if given.shape != run.latents.shape:
-                        shapes = f"{tuple(run.latents.shape)}, got {tuple(given.shape)}"
-                        raise ValueError(f"callback_on_step_end must return latents of {shapes}")
-                    run.latents = given
-        return run.is_done
+        while not run.is_done:
+            if not denoise_step(run, self.transformer, scheduler, lambda: self.interrupt, self.predict):
+                return
+            yield scheduler.timesteps[run.step - 1]
 
     def decode(
-        self, run: DenoisingRun, tiling: autoencoder.Tiling | str | None = "published"
+        self, run: DenoisingRun, tiling: autoencoder.Tiling | str | None = "published", first_frame: int = 0
     ) -> Iterator[torch.Tensor]:
         """The frames of a run, one by one: (3, height, width) float32 in [0, 1].
 
@@ -451,6 +465,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         Args:
             run: Denoised.
             tiling: As in `__call__`.
+            first_frame: The first one wanted, when those before it are there already.
 
         Raises:
             ValueError: the run has steps left.
@@ -459,12 +474,14 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             raise ValueError(
                 f"{run.step} of {run.settings.num_inference_steps} steps are done: call denoise(run) before decode(run)"
             )
-        return self._decode(run, tiling)
+        return self._decode(run, tiling, first_frame)
 
-    def _decode(self, run: DenoisingRun, tiling: autoencoder.Tiling | str | None) -> Iterator[torch.Tensor]:
+    def _decode(
+        self, run: DenoisingRun, tiling: autoencoder.Tiling | str | None, first_frame: int = 0
+    ) -> Iterator[torch.Tensor]:
         """Frames of a run wherever it stands: what an interrupted call gives, as in diffusers."""
         latents = run.latents[:, :, : run.timeline.kept_latent_frames].to(self._execution_device)
-        return autoencoder.decode_frames(self.vae, latents, run.timeline.num_frames, tiling)
+        return autoencoder.decode_frames(self.vae, latents, run.timeline.num_frames, tiling, first_frame)
 
     def encode_prompt(self, prompt: str, image: np.ndarray, cache_dir: str | Path | None = None) -> text.PromptEmbeds:
         """The prompt with the portrait in it, for both text inputs of the transformer; see `text.encode_prompt`."""

@@ -140,6 +140,18 @@ def test_a_tile_is_decoded_when_its_first_frame_is_asked_for_and_freed_on_closin
     handle.remove()
 
 
+@pytest.mark.parametrize("tiling", [None, TINY_TILING], ids=["whole", "tiled"])
+def test_a_clip_decoded_from_any_frame_on_goes_on_as_before(
+    vae: AutoencoderKLHunyuanVideo, tiling: Tiling | None
+) -> None:
+    latents = latents_of(9)
+    whole = torch.stack(list(decode_frames(vae, latents, 30, tiling)))
+    for first in range(30):
+        assert torch.equal(torch.stack(list(decode_frames(vae, latents, 30, tiling, first))), whole[first:])
+    with pytest.raises(ValueError, match="0 to 29, got 30"):
+        decode_frames(vae, latents, 30, tiling, 30)
+
+
 def test_fewer_frames_than_the_latents_hold_decode_fewer_tiles(vae: AutoencoderKLHunyuanVideo) -> None:
     tiles = []
     handle = vae.decoder.register_forward_hook(lambda *_: tiles.append(1))
