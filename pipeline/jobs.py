@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import hardware
 from pipeline.errors import AvatarError, DeviceBusy, FileMissing, JobBusy, JobChanged, JobDamaged, JobMissing
-from pipeline.files import require_space, sync_folder, write_json, written_whole
+from pipeline.files import PART, require_space, sync_folder, write_json, written_whole
 from pipeline.request import RenderRequest
 
 FORMAT = 1  # of a job folder; another one is refused
@@ -46,20 +46,36 @@ class Lock:
 
     It may be taken in one thread and released in another, and is not inherited by a forked process. Not for network
     drives, some of which know no locks.
+
+    Args:
+        path: The file that is locked.
+        busy: Raised on entering when another has it.
+        job: Folder of the job it belongs to: what a killed process left half written there is then deleted.
     """
 
-    def __init__(self, path: Path, busy: AvatarError) -> None:
+    def __init__(self, path: Path, busy: AvatarError, job: Path | None = None) -> None:
         self._lock = FileLock(path, thread_local=False)
         self._busy = busy
+        self._job = job
 
     def take(self) -> bool:
-        """Take it if it is free, without waiting; whether this object holds it now."""
+        """Take it if it is free, without waiting; whether this object holds it now.
+
+        Raises:
+            JobMissing: the job was deleted meanwhile.
+        """
         if self._lock.is_locked:
             return True
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
+        if self._job is not None:
+            if not self._job.is_dir():
+                self.release()
+                raise _missing(self._job.name)
+            for part in self._job.rglob(f"*{PART}"):
+                part.unlink(missing_ok=True)
         return True
 
     def release(self) -> None:
@@ -160,7 +176,7 @@ class Job:
         """
         folder = Path(folder)
         if not ID.fullmatch(folder.name) or not (folder / JOB).is_file():
-            raise JobMissing(name=folder.name[:40], hours=KEEP_SECONDS // 3600)
+            raise _missing(folder.name)
         plain = _read_json(folder, JOB)
         try:
             if plain["format"] != FORMAT:
@@ -201,7 +217,7 @@ class Job:
 
     def lock(self) -> Lock:
         """Its lock; entering it raises JobBusy when another process works on the job."""
-        return Lock(self.folder.with_name(f"{self.id}.lock"), JobBusy(name=self.id))
+        return Lock(self.folder.with_name(f"{self.id}.lock"), JobBusy(name=self.id), self.folder)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -211,7 +227,7 @@ class Job:
             JobMissing, JobDamaged: it was deleted, or cannot be read.
         """
         if not self.folder.is_dir():
-            raise JobMissing(name=self.id, hours=KEEP_SECONDS // 3600)
+            raise _missing(self.id)
         return _read_json(self.folder, STATE)
 
     def update(self, **changes: Any) -> None:
@@ -339,6 +355,10 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "-"
     return found
+
+
+def _missing(name: str) -> JobMissing:
+    return JobMissing(name=name[:40], hours=KEEP_SECONDS // 3600)
 
 
 def _root(root: Path | None) -> Path:

@@ -1,5 +1,7 @@
 """Files that many tests start from: a portrait, a voice, a picture without a face; and how sound files are made."""
 
+import shutil
+import subprocess
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from PIL import Image
 from tests.server import Server, serve
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL_DISK = 10 * 2**20  # bytes
 SHORT_SECONDS = 1.6  # of voice: two words, 40 frames
 
 
@@ -81,6 +84,18 @@ def voice_of(tmp_path: Path) -> Callable[[float], Path]:
         return write_wav(tmp_path / f"tone_{seconds:g}s.wav", tone(seconds, rate), rate)
 
     return make
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of SMALL_DISK bytes, empty."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("making a small disk needs Linux and its administrator")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")
