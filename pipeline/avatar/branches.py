@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
+
 from pipeline.avatar.transformer_hunyuan_avatar import (
     HunyuanVideoAvatarTransformer3DModel,
     HunyuanVideoAvatarTransformerOutput,
@@ -20,10 +22,12 @@ class Branch:
         name: "cond", or "uncond_text" and "uncond" for the negative one with the negative prompt and with the prompt:
             diffusers' caches keep their states apart by it, as the texts differ in length.
         inputs: What the transformer's `forward` takes, by keyword.
+        timesteps: Of all steps of the run from this one on, for what is computed once for all of them.
     """
 
     name: str
     inputs: dict[str, Any]
+    timesteps: Sequence[torch.Tensor] = ()
 
 
 Predict: TypeAlias = Callable[

@@ -4,7 +4,8 @@ Knows layers alone: `weights.py` reads and writes the files they come from.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class ScaledFp8Linear(nn.Linear):
 
     weight_scale: torch.Tensor
     scaled_matmul = False  # True: multiply in fp8; see `use_scaled_matmul`
+    held: torch.Tensor | None = None  # the dequantised weight; see `dequantized_once`
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
@@ -97,7 +99,8 @@ class ScaledFp8Linear(nn.Linear):
         """(..., in_features) to (..., out_features), in the dtype of `input`."""
         if self.scaled_matmul and not (self.in_features % MATMUL_MULTIPLE or self.out_features % MATMUL_MULTIPLE):
             return self._multiply_in_fp8(input)
-        return F.linear(input, self.dequantized(input.dtype), self.bias)
+        has_held = self.held is not None and self.held.dtype == input.dtype
+        return F.linear(input, self.held if has_held else self.dequantized(input.dtype), self.bias)
 
     def _multiply_in_fp8(self, input: torch.Tensor) -> torch.Tensor:
         """The product of two fp8 matrices, the input quantised on the way."""
@@ -154,6 +157,27 @@ def swap_linears(model: nn.Module) -> list[str]:
     if isinstance(model, ConfigMixin):
         model.register_to_config(quantization_config={"quant_method": METHOD})
     return names
+
+
+@contextmanager
+def dequantized_once(modules: Iterable[nn.Module], dtype: torch.dtype) -> Iterator[None]:
+    """Dequantise the fp8 layers of modules once for all that is computed inside, for inputs that come in many parts.
+
+    They take the room of unquantised ones meanwhile. Layers that multiply in fp8 are left alone.
+
+    Args:
+        modules: Their weights stay the same inside.
+        dtype: Of the inputs.
+    """
+    every = (layer for module in modules for layer in module.modules())
+    layers = [layer for layer in every if isinstance(layer, ScaledFp8Linear) and not layer.scaled_matmul]
+    try:
+        for layer in layers:
+            layer.held = layer.dequantized(dtype)
+        yield
+    finally:
+        for layer in layers:
+            layer.held = None
 
 
 def has_scaled_matmul(device: torch.device | str) -> bool:

@@ -277,7 +277,8 @@ def denoise_step(
             told = {"last_block_input": last, "return_last_block_input": is_full and is_kept}
             heard = inputs if name == "cond" else silence
             text = _text_inputs(prompt, inputs["hidden_states"])
-            sides.append(Branch(name, {**heard, **text, "timestep": timestep.expand(1), **told}))
+            inputs_of_side = {**heard, **text, "timestep": timestep.expand(1), **told}
+            sides.append(Branch(name, inputs_of_side, tuple(scheduler.timesteps[run.step :])))
         window_predictions = []
         for output, (_, _, cache) in zip(predict(transformer, sides), branches, strict=True):
             window_predictions.append(output.sample.float())
