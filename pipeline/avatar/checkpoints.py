@@ -49,30 +49,13 @@ class Checkpoints:
             DiskFull: it is not saved, the last states are.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        number = max((found for found, _ in self._states()), default=0) + 1
-        tensors: dict[str, torch.Tensor] = {}
-        plain = pack(run, "run", tensors)
-        known = self._parts if run.conditions is self._conditions else {}
-        versions = {
-            "conditions": 0,
-            "latents": number,
-            "negative_cache": run.negative_cache.num_written,
-            "positive_cache": run.positive_cache.num_written,
-        }
-        parts = {}
-        for part, version in versions.items():
-            members = {name: tensor for name, tensor in tensors.items() if name.split(".")[1] == part}
-            if members and (part not in known or known[part]["version"] != version):
-                parts[part] = {**self._write(part, number, members), "version": version}
-            elif members:
-                parts[part] = known[part]
-        state = {"format": FORMAT, "run": plain, "parts": parts}
-        path = self.folder / f"state-{number:06d}.json"
-        write_json(path, {**state, "sha256": digest(state, {})})
-        new = {path.name} | {str(part["name"]) for part in parts.values()}
-        for file in self.folder.iterdir():
-            if file.name not in new | self._kept:
-                file.unlink(missing_ok=True)
+        before = {file.name for file in self.folder.iterdir()}
+        try:
+            parts, new = self._write_state(run)
+        except BaseException:
+            self._keep(before)
+            raise
+        self._keep(new | self._kept)
         self._parts, self._kept, self._conditions = parts, new, run.conditions
 
     def load(self) -> DenoisingRun | None:
@@ -94,14 +77,43 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete all of it, so that the run begins anew."""
-        for file in self.folder.iterdir() if self.folder.is_dir() else ():
-            file.unlink(missing_ok=True)
+        self._keep(set())
         self._parts, self._kept, self._conditions = {}, set(), None
 
     def _states(self) -> list[tuple[int, Path]]:
         """Number and file of every state, the newest first."""
         files = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted(((int(found[1]), file) for file in files if (found := STATE.fullmatch(file.name))), reverse=True)
+
+    def _keep(self, names: set[str]) -> None:
+        """Delete all files but these."""
+        for file in self.folder.iterdir() if self.folder.is_dir() else ():
+            if file.name not in names:
+                file.unlink(missing_ok=True)
+
+    def _write_state(self, run: DenoisingRun) -> tuple[dict[str, dict[str, Any]], set[str]]:
+        """Write what changed, and the state that names it; the parts of the state, and all files it consists of."""
+        number = max((found for found, _ in self._states()), default=0) + 1
+        tensors: dict[str, torch.Tensor] = {}
+        plain = pack(run, "run", tensors)
+        known = self._parts if run.conditions is self._conditions else {}
+        versions = {
+            "conditions": 0,
+            "latents": number,
+            "negative_cache": run.negative_cache.num_written,
+            "positive_cache": run.positive_cache.num_written,
+        }
+        parts = {}
+        for part, version in versions.items():
+            members = {name: tensor for name, tensor in tensors.items() if name.split(".")[1] == part}
+            if members and (part not in known or known[part]["version"] != version):
+                parts[part] = {**self._write(part, number, members), "version": version}
+            elif members:
+                parts[part] = known[part]
+        state = {"format": FORMAT, "run": plain, "parts": parts}
+        path = self.folder / f"state-{number:06d}.json"
+        write_json(path, {**state, "sha256": digest(state, {})})
+        return parts, {path.name} | {str(part["name"]) for part in parts.values()}
 
     def _write(self, part: str, number: int, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
         """Write a part; its name and digest."""
