@@ -2,11 +2,13 @@
 
     AvatarError
     ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall
+    │                  PictureTooLong
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
-    ├── EngineError    EngineUnavailable ModelFileDamaged ProcessesUnsuited
+    ├── EngineError    EngineUnavailable ModelFileDamaged ProcessesUnsuited PlanDoesNotFit
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
+    ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
     ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
 
@@ -61,6 +63,10 @@ class PictureTooLarge(PictureError):
 
 class PictureTooSmall(PictureError):
     """Fewer pixels than a face needs. Values: name, width, height, limit_px."""
+
+
+class PictureTooLong(PictureError):
+    """Too far from a square for the avatar model. Values: width, height, limit."""
 
 
 class FaceError(AvatarError):
@@ -159,6 +165,10 @@ class ProcessesUnsuited(EngineError):
     """Several processes cannot share the work evenly. Values: found, heads, possible."""
 
 
+class PlanDoesNotFit(EngineError):
+    """Memory or disk are too small for the clip. Values: reason_en, reason_fr, advice_en, advice_fr."""
+
+
 class WeightsError(AvatarError):
     """A model's weights cannot be used."""
 
@@ -179,6 +189,38 @@ class WeightsMismatch(WeightsError):
     """Tensors of another model, or not all of them. Values: component, num_missing, missing, num_unexpected,
     unexpected, num_misshapen, misshapen, advice_en and advice_fr.
     """
+
+
+class DownloadError(AvatarError):
+    """Weights cannot be downloaded. What has come is kept."""
+
+
+class LicenceNotAccepted(DownloadError):
+    """Nobody has accepted the licence of the weights here. Values: address."""
+
+
+class DownloadDamaged(DownloadError):
+    """A file came twice with another hash than the Hub says. Values: name, found, expected."""
+
+
+class HubOffline(DownloadError):
+    """The Hub would have to be asked, and HF_HUB_OFFLINE forbids it. Values: repository, cache."""
+
+
+class HubUnreachable(DownloadError):
+    """No connection, or it was cut again and again, or the Hub is out of order. Values: endpoint, detail."""
+
+
+class HubForbids(DownloadError):
+    """The Hub answers 401 or 403. Values: repository, endpoint, status."""
+
+
+class HubLacks(DownloadError):
+    """A repository, revision or file is not there. Values: repository, endpoint, what."""
+
+
+class CacheReadOnly(DownloadError):
+    """Values: path."""
 
 
 class JobError(AvatarError):

@@ -17,11 +17,10 @@ from pathlib import Path
 
 from pipeline.engine import Engine
 from pipeline.errors import AvatarError, EngineUnavailable
-from pipeline.request import ENGINES
+from pipeline.request import ENGINES, RenderRequest
 from pipeline.texts import DEFAULT_LANGUAGE, LANGUAGES, Notice
 
 GIBIBYTE = 2**30  # bytes
-GB = 10**9  # bytes
 CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
 CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")  # bytes; Source: the same
@@ -29,6 +28,7 @@ CONTAINER_STATISTICS = Path("/sys/fs/cgroup/memory.stat")  # names and bytes; So
 DEFAULT_ENGINE = "draft"  # it must run everywhere
 JOBS_NAME = "portrait-parlant"  # begins the names of our folders in folders that others use too
 SPACE_DISK = Path("/data")  # outlasts a restart of a Space that has such a disk. Source: Hub docs, spaces-storage
+AVATAR_PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "librosa")  # nor the avatar engine with these
 DRAFT_PACKAGES = ("ai_edge_litert", "cv2", "scipy")  # without these the draft engine cannot draw
 
 
@@ -130,24 +130,31 @@ def engines() -> list[EngineStatus]:
     statuses = []
     for name in ENGINES:
         reason = None
-        if name == "avatar":
-            reason = Notice("AvatarNotYet")
-        elif missing := [package for package in DRAFT_PACKAGES if importlib.util.find_spec(package) is None]:
+        needed = (*DRAFT_PACKAGES, *AVATAR_PACKAGES) if name == "avatar" else DRAFT_PACKAGES
+        if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
             reason = Notice("PackagesMissing", {"packages": ", ".join(missing)})
         statuses.append(EngineStatus(name, reason is None, reason))
     return statuses
 
 
-def engine_for(name: str) -> Engine:
-    """The engine called `name`, ready to perform.
+def engine_for(request: RenderRequest, job: "Job | None" = None) -> Engine:
+    """The engine that a request names, ready to perform.
+
+    Args:
+        request: What is asked for.
+        job: The render to go on with; None begins one.
 
     Raises:
         EngineUnavailable: it cannot run on this machine.
     """
-    status = next(status for status in engines() if status.name == name)
+    status = next(status for status in engines() if status.name == request.engine)
     if status.reason is not None:
         reasons = {f"reason_{language}": status.reason.text(language) for language in LANGUAGES}
-        raise EngineUnavailable(engine=name, **reasons)
+        raise EngineUnavailable(engine=request.engine, **reasons)
+    if request.engine == "avatar":
+        from pipeline.avatar.engine import AvatarEngine
+
+        return AvatarEngine(request, job)
     from pipeline.draft.engine import DraftEngine  # imported here: it brings the models' libraries with it
 
     return DraftEngine()
@@ -261,6 +268,16 @@ def _own_folder(purpose: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{JOBS_NAME}-{purpose}{user}"
 
 
+def weights_revision() -> str | None:
+    """The commit, branch or tag of the weights that PORTRAIT_WEIGHTS_REVISION names; None for the pinned one."""
+    return os.environ.get("PORTRAIT_WEIGHTS_REVISION") or None
+
+
+def accepts_licence() -> bool:
+    """Whether PORTRAIT_ACCEPT_LICENCE says that whoever runs this accepts the licence of the weights, as on a Space."""
+    return os.environ.get("PORTRAIT_ACCEPT_LICENCE", "").lower() in ("1", "t", "true", "yes")
+
+
 def on_zero_gpu() -> bool:
     """Whether this is a Space on ZeroGPU, where torch says that there is a card and none is, outside of a lease.
 
@@ -283,8 +300,8 @@ def measure_machine(weights: Path | None = None, *, device: str | None = None, w
     Args:
         weights: Folder on the disk where weights and jobs go, there or not; None for `cache_folder()`.
         device: "cuda", "mps" or "cpu"; None for the first of them that is there.
-        with_rates: Measure or remember how fast it is. On ZeroGPU they are always assumed: its card is a `large` one
-            of 48 GB, and appears in a lease only.
+        with_rates: Measure or remember how fast it is. On ZeroGPU they are always assumed: its card, `large`, half of
+            one with 96 GB, appears in a lease only.
 
     Raises:
         ImportError: torch or psutil is not installed.
@@ -296,7 +313,7 @@ def measure_machine(weights: Path | None = None, *, device: str | None = None, w
     free_disk = shutil.disk_usage(_nearest(weights or folder)).free
     if device is None and on_zero_gpu():
         card = cards.ZERO_GPU
-        return Machine("cuda", card.name, int(card.gib * GB), free_ram, free_disk, card.rates)
+        return Machine("cuda", card.name, int(card.gib * GIBIBYTE), free_ram, free_disk, card.rates)
     device, name, free_vram = calibrate.find_device(device)
     rates = calibrate.rates_of(device, folder, name=f"{device} {name}") if with_rates else None
     return Machine(device, name, free_vram, free_ram, free_disk, rates)

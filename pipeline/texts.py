@@ -81,6 +81,10 @@ TEXTS: dict[str, Text] = {
         "{name} compte {width}×{height} pixels; il faut au moins {limit_px} pixels sur le petit côté. "
         "Utilisez un original plus grand.",
     ),
+    "PictureTooLong": Text(
+        "The picture has {width}×{height} pixels; the avatar model takes at most {limit} to 1. Crop it.",
+        "L'image compte {width}×{height} pixels; le modèle avatar accepte au plus {limit} pour 1. Recadrez-la.",
+    ),
     "PortraitWithoutFace": Text(
         "No face found in {name} ({width}×{height}). Use a picture of one face turned to the camera, or for a drawing "
         "or an animal give five points in pixels: left eye, right eye, left mouth corner, right mouth corner, chin "
@@ -204,6 +208,86 @@ TEXTS: dict[str, Text] = {
         "Le fichier de modèle {name} n'est pas celui du projet (SHA-256 {found}, attendu {expected}). "
         "Clonez le projet de nouveau.",
     ),
+    "PlanDoesNotFit": Text(
+        "This clip cannot be made here: {reason} {advice}", "Ce clip ne peut pas être fait ici : {reason} {advice}"
+    ),
+    # why a clip does not fit: the {reason} of PlanDoesNotFit
+    "PlanShortOfMemory": Text(
+        "{seconds} s at {width}×{height} pixels, kept as {placement}, take {vram} GiB of graphics memory and {ram} GiB "
+        "of main memory; {free_vram} and {free_ram} GiB are free.",
+        "{seconds} s en {width}×{height} pixels, placement {placement}, demandent {vram} Gio de mémoire graphique et "
+        "{ram} Gio de mémoire vive; {free_vram} et {free_ram} Gio sont libres.",
+    ),
+    "PlanShortOfRam": Text(
+        "{seconds} s at {width}×{height} pixels, kept as {placement}, take {ram} GiB of main memory; {free_ram} GiB "
+        "are free.",
+        "{seconds} s en {width}×{height} pixels, placement {placement}, demandent {ram} Gio de mémoire vive; "
+        "{free_ram} Gio sont libres.",
+    ),
+    "PlanShortOfDisk": Text(
+        "{needed} GiB of disk are needed, for weights that are still to be fetched and for the work; {free} GiB are "
+        "free.",
+        "il faut {needed} Gio de disque, pour les poids encore à télécharger et pour le travail; {free} Gio sont "
+        "libres.",
+    ),
+    # what to do then: the {advice} of PlanDoesNotFit
+    "PlanAdviceNearest": Text(
+        "The nearest that fits: {seconds} s at {width}×{height} (--size {size}), placement {placement}.",
+        "Le plus proche qui tient : {seconds} s en {width}×{height} (--size {size}), placement {placement}.",
+    ),
+    "PlanAdviceDraft": Text(
+        "No smaller one fits either; the draft engine runs on any computer.",
+        "Aucun plus petit ne tient non plus; le moteur draft marche sur tout ordinateur.",
+    ),
+    "PlanAdviceDisk": Text(
+        "Free some space, or set HF_HOME to a folder on a larger disk.",
+        "Libérez de l'espace, ou donnez à HF_HOME un dossier sur un disque plus grand.",
+    ),
+    # where an avatar's models are kept, and why
+    "PlacementResident": Text(
+        "All models stay in graphics memory: {vram} of {free_vram} GiB.",
+        "Tous les modèles restent en mémoire graphique : {vram} sur {free_vram} Gio.",
+    ),
+    "PlacementOffload": Text(
+        "One model at a time is in graphics memory, {vram} of {free_vram} GiB, where all would take {whole}; the "
+        "others wait in main memory, {ram} of {free_ram} GiB.",
+        "Un seul modèle à la fois est en mémoire graphique, {vram} sur {free_vram} Gio, où tous en prendraient "
+        "{whole}; les autres attendent en mémoire vive, {ram} sur {free_ram} Gio.",
+    ),
+    "PlacementBlocks": Text(
+        "Whole models do not fit (one at a time: {one} GiB of graphics memory and {all_ram} GiB of main memory; free: "
+        "{free_vram} and {free_ram}), but all blocks of the large one do: only the text encoder passes through in "
+        "pieces.",
+        "Les modèles entiers ne tiennent pas (un à la fois : {one} Gio de mémoire graphique et {all_ram} Gio de "
+        "mémoire vive; libres : {free_vram} et {free_ram}), mais tous les blocs du grand tiennent : seul l'encodeur de "
+        "texte passe par morceaux.",
+    ),
+    "PlacementPinned": Text(
+        "Whole models do not fit (one at a time: {one} GiB of graphics memory and {all_ram} GiB of main memory; free: "
+        "{free_vram} and {free_ram}), so {percent} % of the blocks pass through the card one after another, from main "
+        "memory.",
+        "Les modèles entiers ne tiennent pas (un à la fois : {one} Gio de mémoire graphique et {all_ram} Gio de "
+        "mémoire vive; libres : {free_vram} et {free_ram}), donc {percent} % des blocs passent l'un après l'autre par "
+        "la carte, depuis la mémoire vive.",
+    ),
+    "PlacementMapped": Text(
+        "Whole models do not fit (one at a time: {one} GiB of graphics memory and {all_ram} GiB of main memory; free: "
+        "{free_vram} and {free_ram}), so {percent} % of the blocks pass through one after another, read from the disk "
+        "each time.",
+        "Les modèles entiers ne tiennent pas (un à la fois : {one} Gio de mémoire graphique et {all_ram} Gio de "
+        "mémoire vive; libres : {free_vram} et {free_ram}), donc {percent} % des blocs passent l'un après l'autre, "
+        "lus chaque fois sur le disque.",
+    ),
+    "PlacementProcessor": Text(
+        "There is no graphics card: the processor computes, with {ram} of {free_ram} GiB of main memory.",
+        "Il n'y a pas de carte graphique : le processeur calcule, avec {ram} sur {free_ram} Gio de mémoire vive.",
+    ),
+    "PlacementAsked": Text(
+        "Placement {placement}, as asked for: {vram} of {free_vram} GiB of graphics memory, {ram} of {free_ram} GiB of "
+        "main memory.",
+        "Placement {placement}, comme demandé : {vram} sur {free_vram} Gio de mémoire graphique, {ram} sur {free_ram} "
+        "Gio de mémoire vive.",
+    ),
     "WeightsNotFound": Text(
         "The folder {folder} needs exactly one file {needed}; found: {found}. Download the model again, or name the "
         "file.",
@@ -304,6 +388,66 @@ TEXTS: dict[str, Text] = {
     "WeightsFp8": Text(
         "The fp8 file and its map belong together: download both again.",
         "Le fichier fp8 et sa table vont ensemble : téléchargez les deux de nouveau.",
+    ),
+    "LicenceNotAccepted": Text(
+        "The licence of the weights ({address}) has not been accepted on this computer; it has to be before they are "
+        "downloaded. To read and accept it: python -m pipeline weights --download (in a script: --accept-licence).",
+        "La licence des poids ({address}) n'a pas été acceptée sur cet ordinateur; elle doit l'être avant leur "
+        "téléchargement. Pour la lire et l'accepter : python -m pipeline weights --download (dans un script : "
+        "--accept-licence).",
+    ),
+    # Source: Tencent Hunyuan Community License Agreement, as published with HunyuanVideo-Avatar. A change of meaning
+    # here counts licence.TERMS up.
+    "LicenceTerms": Text(
+        "The weights of HunyuanVideo-Avatar are Tencent's, under the Tencent Hunyuan Community License:\n"
+        "- It does not apply in the European Union, the United Kingdom and South Korea: there, neither the weights nor "
+        "what they make may be used.\n"
+        "- Clips made with them must be labelled as generated wherever they could be taken for real.\n"
+        "- Its acceptable use policy forbids, among other things, deceiving or harming others, and impersonating anyone "
+        "without their consent.\n"
+        "The text of the licence decides: {address}",
+        "Les poids de HunyuanVideo-Avatar sont à Tencent, sous la Tencent Hunyuan Community License :\n"
+        "- Elle ne s'applique pas dans l'Union européenne, au Royaume-Uni ni en Corée du Sud : on ne peut y utiliser "
+        "ni les poids ni ce qu'ils produisent.\n"
+        "- Les clips ainsi faits doivent être signalés comme générés partout où on pourrait les croire vrais.\n"
+        "- Ses règles d'utilisation interdisent, entre autres, de tromper ou de nuire, et de se faire passer pour "
+        "quelqu'un sans son accord.\n"
+        "Le texte de la licence fait foi : {address}",
+    ),
+    "HubOffline": Text(
+        "Weights of {repository} are missing in {cache}, and HF_HUB_OFFLINE forbids downloading. Unset it, or copy the "
+        "cache of a computer that has them.",
+        "Des poids de {repository} manquent dans {cache}, et HF_HUB_OFFLINE interdit de télécharger. Retirez cette "
+        "variable, ou copiez le cache d'un ordinateur qui les a.",
+    ),
+    "DownloadDamaged": Text(
+        "{name} came damaged twice (hash {found}, expected {expected}). Try another network, or without the proxy or "
+        "mirror in between.",
+        "{name} est arrivé endommagé deux fois (empreinte {found}, attendue {expected}). Essayez un autre réseau, ou "
+        "sans le mandataire ou le miroir intermédiaire.",
+    ),
+    "HubUnreachable": Text(
+        "{endpoint} cannot be reached ({detail}). What was downloaded is kept: check the connection and start again, "
+        "it goes on from there.",
+        "{endpoint} est injoignable ({detail}). Ce qui a été téléchargé est gardé : vérifiez la connexion et "
+        "recommencez, le téléchargement reprendra là.",
+    ),
+    "HubForbids": Text(
+        "{endpoint} does not give {repository} to you (HTTP {status}). Open its page there while signed in, accept "
+        "what it asks, then sign in here: hf auth login, or HF_TOKEN.",
+        "{endpoint} ne vous donne pas {repository} (HTTP {status}). Ouvrez sa page en étant connecté, acceptez ce "
+        "qu'elle demande, puis connectez-vous ici : hf auth login, ou HF_TOKEN.",
+    ),
+    "HubLacks": Text(
+        "{repository} at {endpoint} has no {what}. Check HF_ENDPOINT if it is set, or name another commit in "
+        "PORTRAIT_WEIGHTS_REVISION (main is the newest).",
+        "{repository} sur {endpoint} n'a pas {what}. Vérifiez HF_ENDPOINT s'il est défini, ou nommez un autre commit "
+        "dans PORTRAIT_WEIGHTS_REVISION (main est le plus récent).",
+    ),
+    "CacheReadOnly": Text(
+        "Weights cannot be kept in {path}: it is not writable. Choose another place with HF_HOME.",
+        "Les poids ne peuvent pas être gardés dans {path} : l'écriture y est interdite. Choisissez un autre endroit "
+        "avec HF_HOME.",
     ),
     "JobMissing": Text(
         "There is no job {name} here: its clip was delivered, or nobody resumed it for {hours} hours. Start again.",
@@ -484,6 +628,66 @@ TEXTS: dict[str, Text] = {
         "The words in {name} are not UTF-8 text. Save the file as UTF-8.",
         "Le texte de {name} n'est pas en UTF-8. Enregistrez le fichier en UTF-8.",
     ),
+    "CliWeights": Text(
+        "the avatar engine's weights: say what is here and what is missing",
+        "les poids du moteur avatar : dire ce qui est là et ce qui manque",
+    ),
+    "CliWeightsCheck": Text(
+        "compare the hash of every file that is here", "comparer l'empreinte de chaque fichier présent"
+    ),
+    "CliWeightsDownload": Text(
+        "download what is missing, going on where it was interrupted",
+        "télécharger ce qui manque, en reprenant là où ce fut interrompu",
+    ),
+    "CliWeightsConvert": Text(
+        "convert what was downloaded, once; a first render would do it, too",
+        "convertir ce qui a été téléchargé, une fois; un premier rendu le ferait aussi",
+    ),
+    "CliWeightsPrecision": Text(
+        "of the transformer: {known} (default {default})", "du transformeur : {known} (par défaut {default})"
+    ),
+    "CliAcceptLicence": Text(
+        "accept the licence of the weights without being asked, in a script",
+        "accepter la licence des poids sans question, dans un script",
+    ),
+    "CliLicenceAsk": Text("Do you accept it? Type yes: ", "L'acceptez-vous ? Tapez oui : "),
+    "CliLicenceYes": Text("yes", "oui"),
+    "CliWeightsFrom": Text(
+        "{repository}, commit {commit}, from {endpoint}\nkept in {folder}",
+        "{repository}, commit {commit}, depuis {endpoint}\ngardé dans {folder}",
+    ),
+    "CliWeightsPart": Text(
+        "{mark:8} {folder}: {gigabytes} GB, files: {count}", "{mark:8} {folder} : {gigabytes} Go, fichiers : {count}"
+    ),
+    "CliWeightsMissing": Text(
+        "{missing} of {gigabytes} GB are still to be downloaded: python -m pipeline weights --download",
+        "{missing} Go sur {gigabytes} sont encore à télécharger : python -m pipeline weights --download",
+    ),
+    "CliWeightsEstimate": Text(
+        "About {gigabytes} GB are to be downloaded, as others report; the Hub has not told.",
+        "Environ {gigabytes} Go sont à télécharger, à ce que d'autres rapportent; le Hub ne l'a pas dit.",
+    ),
+    "CliWeightsHere": Text("All {gigabytes} GB are here.", "Les {gigabytes} Go sont là."),
+    "CliWeightsWhole": Text(
+        "Every file has the hash that the Hub says.", "Chaque fichier a l'empreinte que dit le Hub."
+    ),
+    "CliWeightsDamaged": Text(
+        "Damaged: {names}. To fetch again: python -m pipeline weights --download",
+        "Endommagé : {names}. Pour recommencer : python -m pipeline weights --download",
+    ),
+    "CliWeightsConverted": Text("Converted, in {folder}", "Converti, dans {folder}"),
+    "CliWeightsNotConverted": Text(
+        "Not converted yet: python -m pipeline weights --convert, or the first render does it.",
+        "Pas encore converti : python -m pipeline weights --convert, ou le premier rendu le fera.",
+    ),
+    "CliWeightsStopped": Text(
+        "Stopped. What was done is kept; it goes on from there.",
+        "Arrêté. Ce qui est fait est gardé, et la suite reprend là.",
+    ),
+    "CliPercent": Text("{stage}: {percent} %", "{stage} : {percent} %"),
+    "StageDownloading": Text("Downloading the weights", "Téléchargement des poids"),
+    "StageChecking": Text("Checking the weights", "Vérification des poids"),
+    "StageConverting": Text("Converting the weights", "Conversion des poids"),
     "CliSecondsLeft": Text("about {left} s left", "encore {left} s environ"),
     "CliMinutesLeft": Text("about {left} min left", "encore {left} min environ"),
     "CliDone": Text(

@@ -3,7 +3,6 @@
 Calls the stages one after the other; what each computes stands in its own module.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -148,25 +147,12 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
 
         Source: HunyuanVideo-Avatar, hymm_sp/constants.py, for the layout.
         """
-        if precision not in ("bf16", "fp8"):
-            raise ValueError(f'precision must be "bf16" or "fp8", got {precision!r}')
-        folder = Path(folder) / "ckpts" if (Path(folder) / "ckpts").is_dir() else Path(folder)
-        parts = {name: folder / place for name, place in presets.PUBLISHED_FOLDERS.items()}
-        converted = folder / "converted" if converted is None else Path(converted)
-        model_folder, vae_folder = converted / f"transformer_{precision}", converted / "vae"
-        source = parts["transformer"] / f"mp_rank_00_model_states{'_fp8' if precision == 'fp8' else ''}.pt"
-        scale_map = source.with_name(f"{source.stem}_map.pt") if precision == "fp8" else None
-        if not weights.is_converted(source, model_folder, scale_map=scale_map):
-            weights.convert_transformer_file(
-                source, model_folder, scale_map=scale_map, rope_axes_dim=rope_axes_dim, on_progress=on_progress
-            )
-        if not weights.is_converted(parts["vae"], vae_folder):
-            config = parts["vae"] / AutoencoderKLHunyuanVideo.config_name
-            told = json.loads(config.read_text("utf-8")) if config.is_file() else {}
-            groups = {"norm_num_groups": told["norm_num_groups"]} if "norm_num_groups" in told else {}
-            weights.convert_vae_file(parts["vae"], vae_folder, on_progress=on_progress, **groups)
+        transformer_folder, vae_folder = weights.convert_published(
+            folder, converted, precision=precision, rope_axes_dim=rope_axes_dim, on_progress=on_progress
+        )
+        folder = weights.published_root(folder)
         text_folder, text_folder_2, audio_folder = (
-            parts[name] for name in ("text_encoder", "text_encoder_2", "audio_encoder")
+            folder / presets.PUBLISHED_FOLDERS[name] for name in ("text_encoder", "text_encoder_2", "audio_encoder")
         )
         return cls(
             vae=weights.load_vae(vae_folder, dtype=encoder_dtype),
@@ -178,7 +164,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             tokenizer_2=_load_beside(AutoTokenizer, text_folder_2, "vocab.json / tokenizer.json"),
             audio_encoder=weights.load_encoder(WhisperModel, audio_folder, "audio_encoder", dtype=torch.float32),
             feature_extractor=_load_beside(WhisperFeatureExtractor, audio_folder, "preprocessor_config.json"),
-            transformer=weights.load_transformer(model_folder, dtype=dtype),
+            transformer=weights.load_transformer(transformer_folder, dtype=dtype),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=presets.FLOW_SHIFT),
         )
 

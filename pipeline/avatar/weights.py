@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.avatar.fp8 import FP8, METHOD, swap_linears
+from pipeline.avatar.presets import PUBLISHED_FOLDERS
 from pipeline.avatar.shards import (
     DTYPES,
     GIBIBYTE,
@@ -810,6 +811,57 @@ def convert_vae_file(
     shard_bytes = int(shard_gib * GIBIBYTE)
     write_shards(entries, read, target_folder, source=facts, shard_bytes=shard_bytes, on_progress=on_progress)
     return target_folder
+
+
+def convert_published(
+    folder: Path,
+    converted: Path | None = None,
+    *,
+    precision: str = "bf16",
+    rope_axes_dim: Sequence[int] | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Path, Path]:
+    """Convert transformer and VAE of the published repository, where that was not done before.
+
+    Args:
+        folder: The repository's, or its `ckpts`.
+        converted: Where the converted models go; None for a folder `converted` beside the published ones.
+        precision: "bf16" or "fp8": which of the transformer's files.
+        rope_axes_dim: As in `transformer_config_of`.
+        on_progress: Told bytes done and bytes in all, of one model after the other.
+
+    Returns:
+        The folders that `load_transformer` and `load_vae` open.
+
+    Raises:
+        ValueError: another precision.
+        WeightsError, FileMissing: a part is missing, damaged or another model's.
+        SpaceMissing, DiskFull: the converted models do not fit.
+    """
+    if precision not in ("bf16", "fp8"):
+        raise ValueError(f'precision must be "bf16" or "fp8", got {precision!r}')
+    folder = published_root(folder)
+    converted = folder / "converted" if converted is None else Path(converted)
+    transformer_folder, vae_folder = converted / f"transformer_{precision}", converted / "vae"
+    source = folder / PUBLISHED_FOLDERS["transformer"]
+    source /= f"mp_rank_00_model_states{'_fp8' if precision == 'fp8' else ''}.pt"
+    scale_map = source.with_name(f"{source.stem}_map.pt") if precision == "fp8" else None
+    if not is_converted(source, transformer_folder, scale_map=scale_map):
+        convert_transformer_file(
+            source, transformer_folder, scale_map=scale_map, rope_axes_dim=rope_axes_dim, on_progress=on_progress
+        )
+    vae = folder / PUBLISHED_FOLDERS["vae"]
+    if not is_converted(vae, vae_folder):
+        config = vae / AutoencoderKLHunyuanVideo.config_name
+        told = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+        groups = {"norm_num_groups": told["norm_num_groups"]} if "norm_num_groups" in told else {}
+        convert_vae_file(vae, vae_folder, on_progress=on_progress, **groups)
+    return transformer_folder, vae_folder
+
+
+def published_root(folder: Path) -> Path:
+    """The folder that holds all parts: the published repository's `ckpts`, given itself or the repository's."""
+    return Path(folder) / "ckpts" if (Path(folder) / "ckpts").is_dir() else Path(folder)
 
 
 def is_converted(source: Path, target_folder: Path, *, scale_map: Path | None = None, shard_gib: float = 1.0) -> bool:
