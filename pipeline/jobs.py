@@ -3,6 +3,7 @@
 Knows files and locks; what a checkpoint holds and who draws the frames is left to others. Imports no torch.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -231,7 +232,7 @@ class Job:
         return _read_json(self.folder, STATE)
 
     def update(self, **changes: Any) -> None:
-        """Change some of the state, all at once; `finished=True` is read by `unfinished`.
+        """Change some of the state, all at once; `finished=True` says that every frame is kept.
 
         Raises:
             DiskFull: the state is as it was.
@@ -271,7 +272,8 @@ class Job:
         """The frames kept, in order: (height, width, 3) uint8, RGB, each a new array. One tile is mapped at a time.
 
         Raises:
-            JobDamaged: a tile is not as it was written; it and all after it are taken away, to be decoded again.
+            JobDamaged: a tile is not as it was written; it and all after it are taken away, to be decoded again, and
+                the job is no longer finished.
         """
         for first, end, digest, path in self._tiles():
             try:
@@ -281,6 +283,7 @@ class Job:
             except (OSError, ValueError, EOFError):
                 is_whole = False
             if not is_whole:
+                self.update(finished=False)
                 for later in self._tiles():
                     if later[0] >= first:
                         later[3].unlink(missing_ok=True)
@@ -311,15 +314,11 @@ def find(name: str, root: Path | None = None) -> Job:
 
 
 def unfinished(root: Path | None = None) -> list[Job]:
-    """Jobs that can be resumed, the last one touched first; those that cannot be read are left out."""
+    """Jobs whose clip was not delivered yet, the last one touched first; those that cannot be read are left out."""
     jobs = []
     for folder in sorted(_folders(_root(root)), key=_touched, reverse=True):
-        try:
-            job = Job.open(folder)
-            if not job.state.get("finished"):
-                jobs.append(job)
-        except AvatarError:
-            continue
+        with contextlib.suppress(AvatarError):
+            jobs.append(Job.open(folder))
     return jobs
 
 

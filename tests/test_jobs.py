@@ -208,9 +208,11 @@ def test_a_damaged_tile_is_taken_away_with_all_after_it(job: Job) -> None:
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     for spoilt in (bytes(content), b"", content[:-1], b"garbage" * 100):
+        job.update(finished=True)
         damaged.write_bytes(spoilt)
         with pytest.raises(JobDamaged, match=damaged.name):
             list(job.frames())
+        assert job.state == {"finished": False}
         assert job.num_frames == 2 and np.array_equal(np.stack(list(job.frames())), frames_of(2, 0))
         job.add_frames(2, frames_of(2, 1))
         job.add_frames(4, frames_of(2, 2))
@@ -316,7 +318,7 @@ def test_unfinished_jobs_are_listed_the_latest_first(asked: RenderRequest, tmp_p
     for age, job in zip((30, 10, 20), made, strict=True):
         touch(job.folder, age)
     assert [job.id for job in jobs.unfinished(root)] == [made[1].id, made[2].id, made[0].id]
-    made[1].update(finished=True)
+    made[1].delete()
     assert [job.id for job in jobs.unfinished(root)] == [made[2].id, made[0].id]
 
 
