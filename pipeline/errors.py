@@ -9,7 +9,7 @@
     ├── EngineError    EngineUnavailable ModelFileDamaged ProcessesUnsuited PlanDoesNotFit
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
-    ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy
+    ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy DeviceMemoryFull
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
 
 The words stand in `texts.py` under the class's name, in both languages; the values are given here, by keyword.
@@ -245,6 +245,10 @@ class JobChanged(JobError):
 
 class JobBusy(JobError):
     """Another process works on it. Values: name."""
+
+
+class DeviceMemoryFull(JobError):
+    """Out of memory with the placement that takes least. Values: placement, detail."""
 
 
 class DeviceBusy(JobError):

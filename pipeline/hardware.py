@@ -14,11 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.engine import Engine
 from pipeline.errors import AvatarError, EngineUnavailable
 from pipeline.request import ENGINES, RenderRequest
 from pipeline.texts import DEFAULT_LANGUAGE, LANGUAGES, Notice
+
+if TYPE_CHECKING:
+    from pipeline.jobs import Job  # which imports this module
 
 GIBIBYTE = 2**30  # bytes
 CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card

@@ -249,34 +249,30 @@ TEXTS: dict[str, Text] = {
         "Tous les modèles restent en mémoire graphique : {vram} sur {free_vram} Gio.",
     ),
     "PlacementOffload": Text(
-        "One model at a time is in graphics memory, {vram} of {free_vram} GiB, where all would take {whole}; the "
-        "others wait in main memory, {ram} of {free_ram} GiB.",
-        "Un seul modèle à la fois est en mémoire graphique, {vram} sur {free_vram} Gio, où tous en prendraient "
-        "{whole}; les autres attendent en mémoire vive, {ram} sur {free_ram} Gio.",
+        "One model at a time is in graphics memory, {vram} of {free_vram} GiB; all of them would take {whole}.",
+        "Un seul modèle à la fois est en mémoire graphique, {vram} sur {free_vram} Gio; tous ensemble en prendraient "
+        "{whole}.",
     ),
     "PlacementBlocks": Text(
-        "Whole models do not fit (one at a time: {one} GiB of graphics memory and {all_ram} GiB of main memory; free: "
-        "{free_vram} and {free_ram}), but all blocks of the large one do: only the text encoder passes through in "
-        "pieces.",
-        "Les modèles entiers ne tiennent pas (un à la fois : {one} Gio de mémoire graphique et {all_ram} Gio de "
-        "mémoire vive; libres : {free_vram} et {free_ram}), mais tous les blocs du grand tiennent : seul l'encodeur de "
-        "texte passe par morceaux.",
+        "One whole model at a time would take {one} GiB of graphics memory of which {free_vram} are free; computed in "
+        "pieces it takes {vram}, and all of its blocks stay there.",
+        "Un modèle entier à la fois prendrait {one} Gio de mémoire graphique, où {free_vram} sont libres; calculé par "
+        "morceaux il en prend {vram}, et tous ses blocs y restent.",
     ),
     "PlacementPinned": Text(
-        "Whole models do not fit (one at a time: {one} GiB of graphics memory and {all_ram} GiB of main memory; free: "
-        "{free_vram} and {free_ram}), so {percent} % of the blocks pass through the card one after another, from main "
-        "memory.",
-        "Les modèles entiers ne tiennent pas (un à la fois : {one} Gio de mémoire graphique et {all_ram} Gio de "
-        "mémoire vive; libres : {free_vram} et {free_ram}), donc {percent} % des blocs passent l'un après l'autre par "
-        "la carte, depuis la mémoire vive.",
+        "One whole model at a time would take {one} GiB of graphics memory of which {free_vram} are free, so "
+        "{percent} % of the large one's blocks pass through it one after another; they wait in main memory, {ram} of "
+        "{free_ram} GiB.",
+        "Un modèle entier à la fois prendrait {one} Gio de mémoire graphique, où {free_vram} sont libres; {percent} % "
+        "des blocs du grand y passent donc l'un après l'autre, et attendent en mémoire vive, {ram} sur {free_ram} Gio.",
     ),
     "PlacementMapped": Text(
-        "Whole models do not fit (one at a time: {one} GiB of graphics memory and {all_ram} GiB of main memory; free: "
-        "{free_vram} and {free_ram}), so {percent} % of the blocks pass through one after another, read from the disk "
-        "each time.",
-        "Les modèles entiers ne tiennent pas (un à la fois : {one} Gio de mémoire graphique et {all_ram} Gio de "
-        "mémoire vive; libres : {free_vram} et {free_ram}), donc {percent} % des blocs passent l'un après l'autre, "
-        "lus chaque fois sur le disque.",
+        "One whole model at a time would take {one} GiB of graphics memory of which {free_vram} are free, so "
+        "{percent} % of the large one's blocks pass through it one after another, read from the disk each time, as "
+        "main memory has {free_ram} GiB only.",
+        "Un modèle entier à la fois prendrait {one} Gio de mémoire graphique, où {free_vram} sont libres; {percent} % "
+        "des blocs du grand y passent donc l'un après l'autre, lus chaque fois sur le disque, car la mémoire vive n'a "
+        "que {free_ram} Gio.",
     ),
     "PlacementProcessor": Text(
         "There is no graphics card: the processor computes, with {ram} of {free_ram} GiB of main memory.",
@@ -474,6 +470,12 @@ TEXTS: dict[str, Text] = {
         "The job {name} is being worked on already. Wait until that has stopped, then resume it.",
         "La tâche {name} est déjà en cours. Attendez que cela s'arrête, puis reprenez-la.",
     ),
+    "DeviceMemoryFull": Text(
+        "The device's memory is full, even with the placement {placement} ({detail}). The render is kept: close other "
+        "programs that use the device and resume it, or make a smaller clip.",
+        "La mémoire de l'appareil est pleine, même avec le placement {placement} ({detail}). Le rendu est conservé : "
+        "fermez les autres programmes qui utilisent l'appareil et reprenez-le, ou faites un clip plus petit.",
+    ),
     "DeviceBusy": Text(
         "Another render uses {device}. Wait until it is finished, then resume.",
         "Un autre rendu utilise {device}. Attendez qu'il soit terminé, puis reprenez.",
@@ -534,6 +536,24 @@ TEXTS: dict[str, Text] = {
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
+    "StageWaiting": Text("Waiting for the other clip to be finished", "En attente de la fin de l'autre clip"),
+    "StageLoading": Text("Loading the models", "Chargement des modèles"),
+    "StageEncoding": Text("Reading the prompt and listening", "Lecture de la consigne et écoute"),
+    "StageDenoising": Text("Forming the picture", "Formation de l'image"),
+    "StageDecoding": Text("Developing the frames", "Développement des images"),
+    "StageLessMemory": Text(
+        "The memory is full: going on with less of it, more slowly",
+        "La mémoire est pleine : on continue avec moins, plus lentement",
+    ),
+    # --- what an avatar's clip could not do as asked ----------------------------------------------------------------
+    "PromptShortened": Text(
+        "The prompt was too long for the model; this end of it was not read: {words}",
+        "La consigne était trop longue pour le modèle; cette fin n'a pas été lue : {words}",
+    ),
+    "PlacementLowered": Text(
+        "The memory was full on the way: the rest was made with the placement {placement}, more slowly.",
+        "La mémoire s'est remplie en route : la suite a été faite avec le placement {placement}, plus lentement.",
+    ),
     # --- the command line -----------------------------------------------------------------------------------------
     "CliAbout": Text(
         "Make one picture speak: a portrait and a voice recording become an mp4 with sound.",

@@ -1,5 +1,5 @@
-"""What this device has free, and how fast it is: measured in about two seconds and remembered on disk. Estimates nothing
-from it."""
+"""What this device has free, and how fast it is: measured in about two seconds and remembered on disk. Estimates
+nothing from it."""
 
 import contextlib
 import json
@@ -50,10 +50,7 @@ def find_device(device: str | None = None) -> tuple[str, str, int | None]:
     if device == "cuda":
         return device, torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     name = platform.processor() or platform.machine()
-    if device == "mps":
-        held = torch.mps.driver_allocated_memory() - torch.mps.current_allocated_memory()
-        return device, name, torch.mps.recommended_max_memory() - held
-    return device, name, None
+    return device, name, torch.mps.recommended_max_memory() if device == "mps" else None
 
 
 def free_ram() -> int:
@@ -113,7 +110,9 @@ def measure_rates(device: torch.device, folder: Path) -> Rates:
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """What the denoiser computes in there: bf16, or float16 on a GPU without it."""
+    """What the denoiser computes in there: bf16, float16 on a GPU without it, float32 on a CPU."""
+    if device.type == "cpu":
+        return torch.float32
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16

@@ -42,7 +42,8 @@ class Card:
 # Assumed: nine tenths of the makers' figures for dense products on GeForce cards, seven or eight tenths on others,
 # which run into their power limits; attention as flash kernels are published to reach. Classes, not measurements.
 # Sources: NVIDIA's data sheets (dense bf16 with float32 sums: RTX 3060 25 TFLOP/s, 4060 30, 4060 Ti 44, 3090 71, 4090
-# 165, 5090 209, A100 312, L40S 362, H100 and H200 989); FlashAttention-2 and 3, benchmarks (A100 220, H100 400 to 650).
+# 165, 5090 209, A6000 155, A100 312, L40S 362, H100 and H200 989); FlashAttention-2 and 3, benchmarks (A100 220, H100
+# 400 to 650).
 CARDS = (
     Card("RTX 3060 Laptop", 6, 18, 16, 12),
     Card("RTX 4060", 8, 28, 26, 12),
@@ -54,14 +55,14 @@ CARDS = (
     Card("RTX 4090", 24, 150, 145, 22),
     Card("RTX 5090", 32, 195, 175, 45),
     Card("L40S", 48, 220, 180, 22),
-    Card("ZeroGPU large", 48, 200, 170, 22),  # half an RTX PRO 6000 Blackwell
+    Card("RTX A6000", 48, 115, 105, 22),
     Card("A100", 80, 250, 210, 22),
     Card("H100", 80, 700, 500, 45),
     Card("H200", 141, 700, 500, 45),
 )
 APPLE = Card("Apple silicon", 0, 10, 5, 50, "mps")  # a Max chip; a basic one has a third of it
 PROCESSOR = Card("processor", 0, 0.4, 0.3, 5, "cpu")  # eight cores with AVX-512 and bf16
-ZERO_GPU = next(card for card in CARDS if card.name == "ZeroGPU large")
+ZERO_GPU = Card("ZeroGPU large", 47, 200, 170, 22)  # half an RTX PRO 6000 Blackwell
 
 
 def find_card(name: str) -> Card | None:
@@ -70,7 +71,7 @@ def find_card(name: str) -> Card | None:
     def plain(written: str) -> str:
         return written.lower().replace("nvidia", "").replace("geforce", "").replace(" ", "").replace("-", "")
 
-    return next((card for card in CARDS if plain(card.name) == plain(name)), None)
+    return next((card for card in (*CARDS, ZERO_GPU) if plain(card.name) == plain(name)), None)
 
 
 def card_of_size(gib: float) -> Card:
