@@ -1,8 +1,7 @@
 """Every error a visitor can meet, as a tree. Handles none of them.
 
     AvatarError
-    ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall
-    │                  PictureTooLong
+    ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureTooLong
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
