@@ -505,6 +505,25 @@ TEXTS: dict[str, Text] = {
         "The recording is very quiet; the mouth follows it, listeners may not.",
         "L'enregistrement est très faible; la bouche le suit, les auditeurs peut-être pas.",
     ),
+    # --- how the denoiser is made fast ------------------------------------------------------------------------------
+    "AttentionDefault": Text(
+        "Attention is computed by PyTorch's own choice of kernel: of {count} kernels that were timed here and computed "
+        "rightly, none is clearly faster.",
+        "L'attention est calculée par le noyau que PyTorch choisit lui-même : des {count} noyaux chronométrés ici et "
+        "dont le résultat est juste, aucun n'est nettement plus rapide.",
+    ),
+    "AttentionFaster": Text(
+        "Attention is computed by {name}, timed here at {times} times the speed of PyTorch's own choice, with the same "
+        "result up to rounding.",
+        "L'attention est calculée par {name}, chronométré ici à {times} fois la vitesse du choix de PyTorch, avec le "
+        "même résultat aux arrondis près.",
+    ),
+    "AttentionLossy": Text(
+        "Attention is computed by {name}, timed here at {times} times the speed of PyTorch's own choice; it computes "
+        "with fewer bits, which changes the clip a little.",
+        "L'attention est calculée par {name}, chronométré ici à {times} fois la vitesse du choix de PyTorch; il "
+        "calcule avec moins de bits, ce qui change un peu le clip.",
+    ),
     # --- written inside the clip's file ----------------------------------------------------------------------------
     "ClipComment": Text(
         "This clip is AI-generated: a still picture was made to speak. Made with Portrait Parlant.",
