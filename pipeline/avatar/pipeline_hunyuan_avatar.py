@@ -115,6 +115,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         )
         self._interrupt = False
         self.predict: Predict = one_after_another  # set by what places the models or shares the work
+        self.placed: Any = None  # set by `placing.place`
 
     @classmethod
     def from_published(
@@ -172,6 +173,12 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
     def interrupt(self) -> bool:
         """Set `_interrupt` to stop a run before its next window."""
         return self._interrupt
+
+    def maybe_free_model_hooks(self) -> None:
+        """As in diffusers, for models that `placing.place` placed as well."""
+        super().maybe_free_model_hooks()
+        if self.placed is not None:
+            self.placed.rest()
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """As diffusers saves a pipeline; an fp8 transformer, which diffusers could not load again, is refused."""

@@ -172,11 +172,12 @@ class WeightStream:
 
     def release(self, number: int) -> None:
         """Let a unit go: its room is another's when the device has done what was asked of it until now."""
-        slot = next(slot for slot in self._slots if slot.holds == number)
         self.units[number].point_to(self.units[number].home)
-        slot.in_use = False
-        if self._is_cuda:
-            slot.is_free.record(torch.cuda.current_stream(self.device))
+        for slot in self._slots:
+            if slot.in_use and slot.holds == number:
+                slot.in_use = False
+                if self._is_cuda:
+                    slot.is_free.record(torch.cuda.current_stream(self.device))
 
     def free(self) -> None:
         """Give back what it takes on the device; the next `take` begins anew."""
@@ -366,6 +367,11 @@ def _coming(transformer: HunyuanVideoAvatarTransformer3DModel, branches: Sequenc
     return tembs
 
 
+def spread(count: int, most: int) -> set[int]:
+    """`count` of the numbers below `most`, evenly apart."""
+    return {number * most // count for number in range(count)}
+
+
 class StreamedTransformer:
     """Computes the branches of guidance with the transformer's blocks streamed: a `branches.Predict`.
 
@@ -395,7 +401,7 @@ class StreamedTransformer:
         most = len(blocks) - 1
         if not 0 <= resident_blocks <= most:
             raise ValueError(f"resident_blocks must be 0 to {most}, got {resident_blocks}")
-        resident = {number * most // resident_blocks for number in range(resident_blocks)} | {most}
+        resident = spread(resident_blocks, most) | {most}
         streamed = [number for number in range(len(blocks)) if number not in resident]
         self.modulations = Modulations(blocks, device)
         self.weights = WeightStream(
