@@ -1,7 +1,7 @@
 """Every error a visitor can meet, as a tree. Handles none of them.
 
     AvatarError
-    ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureTooLong
+    ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureThin
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
@@ -64,7 +64,7 @@ class PictureTooSmall(PictureError):
     """Fewer pixels than a face needs. Values: name, width, height, limit_px."""
 
 
-class PictureTooLong(PictureError):
+class PictureThin(PictureError):
     """Too far from a square for the avatar model. Values: width, height, limit."""
 
 

@@ -81,7 +81,7 @@ TEXTS: dict[str, Text] = {
         "{name} compte {width}×{height} pixels; il faut au moins {limit_px} pixels sur le petit côté. "
         "Utilisez un original plus grand.",
     ),
-    "PictureTooLong": Text(
+    "PictureThin": Text(
         "The picture has {width}×{height} pixels; the avatar model takes at most {limit} to 1. Crop it.",
         "L'image compte {width}×{height} pixels; le modèle avatar accepte au plus {limit} pour 1. Recadrez-la.",
     ),
@@ -564,6 +564,12 @@ TEXTS: dict[str, Text] = {
         "The memory is full: going on with less of it, more slowly",
         "La mémoire est pleine : on continue avec moins, plus lentement",
     ),
+    "PlanTold": Text(
+        "{width}×{height} pixels, {frames} frames ({seconds} s), {steps} steps: about {minutes} min, {vram} GiB of "
+        "graphics memory, {ram} GiB of main memory, {download} GB still to download. {reason}",
+        "{width}×{height} pixels, {frames} images ({seconds} s), {steps} étapes : environ {minutes} min, {vram} Gio de "
+        "mémoire graphique, {ram} Gio de mémoire vive, {download} Go encore à télécharger. {reason}",
+    ),
     # --- what an avatar's clip could not do as asked ----------------------------------------------------------------
     "PromptShortened": Text(
         "The prompt was too long for the model; this end of it was not read: {words}",
@@ -732,6 +738,33 @@ TEXTS: dict[str, Text] = {
     "CliDone": Text(
         "{path}\n{clip_seconds} s of clip, {width}×{height} pixels, in {seconds} s; engine {engine}, seed {seed}",
         "{path}\n{clip_seconds} s de clip, {width}×{height} pixels, en {seconds} s; moteur {engine}, germe {seed}",
+    ),
+    "CliKept": Text("Stopped; what is done is kept.", "Arrêté; ce qui est fait est conservé."),
+    "CliResume": Text("To go on: {program} resume {job}", "Pour continuer : {program} resume {job}"),
+    "CliResumes": Text(
+        "go on with a render that was stopped or broke off; without a name, list them",
+        "reprendre un rendu arrêté ou interrompu; sans nom, en donner la liste",
+    ),
+    "CliJob": Text("the render's name, 32 letters and digits", "le nom du rendu, 32 lettres et chiffres"),
+    "CliJobLine": Text(
+        "{job}  {portrait}, {speech}; last touched {minutes} min ago",
+        "{job}  {portrait}, {speech}; dernière étape il y a {minutes} min",
+    ),
+    "CliNoJobs": Text("No render waits to be resumed.", "Aucun rendu n'attend d'être repris."),
+    "CliAvatarOptions": Text("for the avatar engine", "pour le moteur avatar"),
+    "CliPrompt": Text("what is seen, in words", "ce qu'on voit, en mots"),
+    "CliSteps": Text("steps of the denoiser (default {default})", "étapes du débruiteur (par défaut {default})"),
+    "CliPlacement": Text(
+        "where the models are kept: {known}; by default what suits this machine",
+        "où les modèles sont gardés : {known}; par défaut ce qui convient à cet ordinateur",
+    ),
+    "CliPreset": Text(
+        "speed preset: {known} (default {default})", "préréglage de vitesse : {known} (par défaut {default})"
+    ),
+    "CliTiny": Text(
+        "rehearse the avatar engine with a tiny random model: the whole path on any computer, and a clip of noise",
+        "répéter le moteur avatar avec un minuscule modèle aléatoire : tout le chemin, sur tout ordinateur, et un clip "
+        "de bruit",
     ),
     "CliStopped": Text("Stopped. Nothing was kept.", "Arrêté. Rien n'a été gardé."),
     # --- doctor: what this machine can do ---------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from pipeline.avatar.presets import (
 from pipeline.avatar.schedule import plan_step
 from pipeline.avatar.tilings import TILINGS, Tiling
 from pipeline.avatar.windows import Timeline, plan_timeline
-from pipeline.errors import PictureTooLong, PlanDoesNotFit, SizeUnsupported
+from pipeline.errors import PictureThin, PlanDoesNotFit, SizeUnsupported
 from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
 from pipeline.plan import FPS, TOKEN_PX, Box, ClipPlan, published_size
 from pipeline.texts import LANGUAGES, Notice
@@ -384,7 +384,7 @@ def plan_avatar(
         conversion: Bytes that the converted models will take on the disk, where they are not there yet.
 
     Raises:
-        SizeUnsupported, PictureTooLong: a size or picture that the model was not made for.
+        SizeUnsupported, PictureThin: a size or picture that the model was not made for.
         PlanDoesNotFit: it does not fit, with the nearest that does.
         ValueError: an unknown preset, no steps, or too few frames.
     """
@@ -472,7 +472,7 @@ def frame_size(picture_size: tuple[int, int], size: int) -> tuple[int, int]:
         raise SizeUnsupported(size=size, smallest=SMALLEST_SIZE, largest=LARGEST_SIZE, multiple=TOKEN_PX)
     rows, columns = picture_size
     if max(rows, columns) > MAX_ASPECT * min(rows, columns):
-        raise PictureTooLong(width=columns, height=rows, limit=MAX_ASPECT)
+        raise PictureThin(width=columns, height=rows, limit=MAX_ASPECT)
     return published_size(columns, rows, size)
 
 
