@@ -35,6 +35,9 @@ TILINGS = {
     "128-pixels": Tiling(side=128, side_stride=96, num_frames=16, num_frames_stride=12, peak_gib=0.9),  # more seams
 }
 
+WHOLE_FRAMES_GIB = 0.35 / (704 * 1216)  # of a pixel of a frame: a tile of time is put together beside the next one
+WORKSPACE = 2**29  # bytes for convolutions and what the allocator loses; not measured on a GPU
+
 
 def as_tiling(tiling: Tiling | str | None) -> Tiling | None:
     """A tiling, or that of a name in TILINGS; None stays None.
@@ -47,3 +50,27 @@ def as_tiling(tiling: Tiling | str | None) -> Tiling | None:
     if tiling not in TILINGS:
         raise ValueError(f"tiling must be one of {', '.join(TILINGS)}, a Tiling, or None, got {tiling!r}")
     return TILINGS[tiling]
+
+
+def decoding_bytes(tiling: Tiling, height: int, width: int) -> int:
+    """GPU memory that decoding frames of this size takes, the decoder's weights in it; no workspace, no context."""
+    return int((tiling.peak_gib + WHOLE_FRAMES_GIB * height * width) * 2**30)
+
+
+def tiling_for(free_bytes: int, height: int, width: int) -> str:
+    """The name of the tiling to decode in: the published one wherever it fits, else the next smaller one that does.
+
+    It belongs to a clip's plan: another tiling gives other frames, so a clip that is resumed keeps its own.
+
+    Args:
+        free_bytes: Of the device's memory, for all that decoding takes.
+        height: Of a frame, pixels.
+        width: Of a frame, pixels.
+
+    Returns:
+        A name in TILINGS; the smallest one where none fits.
+    """
+    fitting = (
+        name for name, tiling in TILINGS.items() if decoding_bytes(tiling, height, width) + WORKSPACE <= free_bytes
+    )
+    return next(fitting, list(TILINGS)[-1])
