@@ -49,6 +49,11 @@ class ClipPlan:
         return self.num_frames / self.fps
 
 
+def frames_of(seconds: float) -> int:
+    """Frames of a clip that loses no sound."""
+    return math.ceil(seconds * FPS - ROUNDING)
+
+
 def plan_clip(*, seconds: float, size: int, picture_size: tuple[int, int], face: Box) -> ClipPlan:
     """Decide a clip's frames and crop.
 
@@ -71,7 +76,7 @@ def plan_clip(*, seconds: float, size: int, picture_size: tuple[int, int], face:
     left = round(face.left + face.width / 2 - side / 2)
     top = round(face.top + face.height / 2 - side * FACE_CENTRE)
     crop = Box(min(max(left, 0), width - side), min(max(top, 0), height - side), side, side)
-    return ClipPlan(math.ceil(seconds * FPS - ROUNDING), FPS, size, size, crop)
+    return ClipPlan(frames_of(seconds), FPS, size, size, crop)
 
 
 def published_size(width: int, height: int, image_size: int) -> tuple[int, int]:

@@ -54,7 +54,20 @@ def number(value: float, language: str) -> str:
     return written.replace(".", ",") if language == "fr" else written
 
 
+def in_words(seconds: float) -> dict[str, str]:
+    """A long time as people say it, as the values `time_en` and `time_fr` of a text."""
+    for unit, length in (("Days", 86400), ("Hours", 3600), ("Minutes", 60)):
+        if seconds >= 2 * length:
+            return {f"time_{language}": say(unit, language, count=round(seconds / length)) for language in LANGUAGES}
+    return {f"time_{language}": say("Seconds", language, count=max(round(seconds), 1)) for language in LANGUAGES}
+
+
 TEXTS: dict[str, Text] = {
+    # --- lengths of time --------------------------------------------------------------------------------------------
+    "Days": Text("{count} days", "{count} jours"),
+    "Hours": Text("{count} hours", "{count} heures"),
+    "Minutes": Text("{count} minutes", "{count} minutes"),
+    "Seconds": Text("{count} s", "{count} s"),
     # --- errors: one for each class of errors.py, under its name ------------------------------------------------
     "PictureUnreadable": Text(
         "{name} is not a picture we can read. Use a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF file.",
@@ -565,10 +578,16 @@ TEXTS: dict[str, Text] = {
         "La mémoire est pleine : on continue avec moins, plus lentement",
     ),
     "PlanTold": Text(
-        "{width}×{height} pixels, {frames} frames ({seconds} s), {steps} steps: about {minutes} min, {vram} GiB of "
+        "{width}×{height} pixels, {frames} frames ({seconds} s), {steps} steps: about {time}, {vram} GiB of "
         "graphics memory, {ram} GiB of main memory, {download} GB still to download. {reason}",
-        "{width}×{height} pixels, {frames} images ({seconds} s), {steps} étapes : environ {minutes} min, {vram} Gio de "
+        "{width}×{height} pixels, {frames} images ({seconds} s), {steps} étapes : environ {time}, {vram} Gio de "
         "mémoire graphique, {ram} Gio de mémoire vive, {download} Go encore à télécharger. {reason}",
+    ),
+    "PlanRehearsal": Text(
+        "A rehearsal with a tiny model of random numbers: the clip will be noise. The real model would take about "
+        "{time} for it on this computer.",
+        "Une répétition avec un minuscule modèle de nombres aléatoires : le clip sera du bruit. Le vrai modèle y "
+        "mettrait environ {time} sur cet ordinateur.",
     ),
     # --- what an avatar's clip could not do as asked ----------------------------------------------------------------
     "PromptShortened": Text(
@@ -660,6 +679,104 @@ TEXTS: dict[str, Text] = {
         "Les dernières lignes écrites disent où est le clip et comment il a été fait. Codes de sortie : 0 terminé,\n"
         "1 un fichier a été refusé ou le clip n'a pas pu être écrit, 2 la ligne de commande n'a pas été comprise,\n"
         "130 arrêté par Ctrl-C. Quoi qu'il arrive, aucun fichier à moitié écrit ne reste.",
+    ),
+    "CliPlan": Text(
+        "say what a clip by the avatar engine would take, here or on another machine",
+        "dire ce que demanderait un clip du moteur avatar, ici ou sur une autre machine",
+    ),
+    "CliPlanSize": Text(
+        "shorter side in pixels, a multiple of 16 from {smallest} to {largest} (default: {largest}, and smaller ones "
+        "beside it)",
+        "petit côté en pixels, un multiple de 16 entre {smallest} et {largest} (par défaut : {largest}, et de plus "
+        "petits à côté)",
+    ),
+    "CliPlanSteps": Text(
+        "steps of the model (default: the published 50)", "étapes du modèle (par défaut : les 50 publiées)"
+    ),
+    "CliPlanPlacement": Text(
+        "where the models are kept: {known} (default: the first that fits)",
+        "où sont gardés les modèles : {known} (par défaut : le premier qui tient)",
+    ),
+    "CliPlanPreset": Text("speed preset: {known}", "préréglage de vitesse : {known}"),
+    "CliPlanVram": Text(
+        "graphics memory of a machine thought of, in GiB", "mémoire graphique d'une machine imaginée, en Gio"
+    ),
+    "CliPlanRam": Text("its main memory, in GiB (default {default})", "sa mémoire vive, en Gio (par défaut {default})"),
+    "CliPlanDevice": Text("its card or kind of device: {known}", "sa carte ou son type d'appareil : {known}"),
+    "CliNotAnAmount": Text(
+        "an amount of memory in GiB is needed, not '{written}'",
+        "il faut une quantité de mémoire en Gio, et non « {written} »",
+    ),
+    "CliNotADevice": Text(
+        "'{written}' is not known; known are {known}", "« {written} » n'est pas connu; sont connus {known}"
+    ),
+    "CliPlanNotMeasured": Text(
+        "This machine cannot be measured ({detail}). Install all with pip install -r requirements.txt, or give --vram "
+        "and --ram for a machine thought of.",
+        "Cette machine ne peut pas être mesurée ({detail}). Installez tout avec pip install -r requirements.txt, ou "
+        "donnez --vram et --ram pour une machine imaginée.",
+    ),
+    "CliPlanHere": Text(
+        "This machine: {name}; free: {memory}. {rates}: {matmul} TFLOP/s of matrix products, {attention} of attention, "
+        "{copy} GB/s of copies, {mapped} from files.",
+        "Cette machine : {name}; libres : {memory}. {rates} : {matmul} TFLOP/s de produits de matrices, {attention} "
+        "d'attention, {copy} Go/s de copies, {mapped} depuis les fichiers.",
+    ),
+    "CliPlanThere": Text(
+        "A machine thought of, as fast as: {name}; free: {memory}. {rates}: {matmul} TFLOP/s of matrix products, "
+        "{attention} of attention, {copy} GB/s of copies, {mapped} from files.",
+        "Une machine imaginée, aussi rapide que : {name}; libres : {memory}. {rates} : {matmul} TFLOP/s de produits de "
+        "matrices, {attention} d'attention, {copy} Go/s de copies, {mapped} depuis les fichiers.",
+    ),
+    "CliPlanMemory": Text(
+        "{vram} GiB of graphics memory, {ram} GiB of main memory",
+        "{vram} Gio de mémoire graphique, {ram} Gio de mémoire vive",
+    ),
+    "CliPlanNoMemory": Text("{ram} GiB of main memory", "{ram} Gio de mémoire vive"),
+    "CliPlanMeasured": Text("Measured", "Mesuré"),
+    "CliPlanAssumed": Text("Assumed, not measured", "Supposé, non mesuré"),
+    "CliPlanColumns": Text(
+        "size|frames|steps|preset|placement|time|VRAM GiB|RAM GiB|download GB",
+        "taille|images|étapes|préréglage|placement|durée|VRAM Gio|RAM Gio|à télécharger Go",
+    ),
+    "CliPlanDraft": Text(
+        "Beside them the draft engine: any computer, no download, about {minutes} min.",
+        "À côté, le moteur draft : tout ordinateur, rien à télécharger, environ {minutes} min.",
+    ),
+    "CliPlanTiling": Text(
+        "Frames are decoded in smaller tiles than published ({tiling}), for memory: they blend in other places.",
+        "Les images sont décodées en tuiles plus petites que celles publiées ({tiling}), faute de mémoire : les "
+        "raccords sont ailleurs.",
+    ),
+    "CliPlanLeftOut": Text("Left out: {reason}", "Laissé de côté : {reason}"),
+    "CliPlanDownload": Text(
+        "How much is to be downloaded is told by others; the Hub was not asked.",
+        "La taille du téléchargement est celle que d'autres rapportent; le Hub n'a pas été interrogé.",
+    ),
+    "CliDays": Text("{days} days", "{days} jours"),
+    "CliPlanEstimated": Text(
+        "All figures are estimates, without download; a render may take up to twice as long, and tells what is left as "
+        "it goes.",
+        "Tous les chiffres sont des estimations, sans le téléchargement; un rendu peut prendre jusqu'à deux fois plus, "
+        "et dit en chemin ce qui reste.",
+    ),
+    # which of several plans is recommended, and why
+    "PlanRecommended": Text(
+        "Recommended (→): the largest with all published steps that is done within {minutes} min.",
+        "Conseillé (→) : le plus grand, avec toutes les étapes publiées, qui est fini en {minutes} min.",
+    ),
+    "PlanRecommendedFewer": Text(
+        "Recommended (→): with all published steps nothing is done within {minutes} min; this is the largest that is.",
+        "Conseillé (→) : avec toutes les étapes publiées, rien n'est fini en {minutes} min; voici le plus grand qui "
+        "l'est.",
+    ),
+    "PlanRecommendedFastest": Text(
+        "Recommended (→): nothing is done within {minutes} min; this is the fastest.",
+        "Conseillé (→) : rien n'est fini en {minutes} min; voici le plus rapide.",
+    ),
+    "PlanRecommendedDraft": Text(
+        "Recommended: the draft engine; even the fastest of these takes more than {hours} h here.",
+        "Conseillé : le moteur draft; même le plus rapide de ceux-ci prend plus de {hours} h ici.",
     ),
     "CliNotUnderstood": Text(
         "The command line was not understood ({detail}). {program} --help explains it.",

@@ -91,6 +91,11 @@ def assumed_rates(machine: Machine) -> Rates:
     return (known or card_of_size((machine.free_vram or 0) / GIBIBYTE + 1)).rates
 
 
+def free_ram(ram_gib: float) -> int:
+    """Bytes that a machine with so much memory has for us."""
+    return max(int(ram_gib * GIBIBYTE - SYSTEM_RAM), 0)
+
+
 def imagined_machine(
     *, device: str = "cuda", card: Card | None = None, vram_gib: float | None = None, ram_gib: float = 32
 ) -> Machine:
@@ -104,15 +109,15 @@ def imagined_machine(
         vram_gib: Of graphics memory; None for the card's. On "mps" the host's memory is the card's as well.
         ram_gib: Of host memory.
     """
-    free_ram = max(int(ram_gib * GIBIBYTE - SYSTEM_RAM), 0)
+    ram = free_ram(ram_gib)
     if device == "cpu":
-        return Machine("cpu", PROCESSOR.name, None, free_ram, ASSUMED_DISK, PROCESSOR.rates)
+        return Machine("cpu", PROCESSOR.name, None, ram, ASSUMED_DISK, PROCESSOR.rates)
     if device == "mps":
-        return Machine("mps", APPLE.name, int(free_ram * METAL_SHARE), free_ram, ASSUMED_DISK, APPLE.rates)
+        return Machine("mps", APPLE.name, int(ram * METAL_SHARE), ram, ASSUMED_DISK, APPLE.rates)
     if vram_gib is None:
         if card is None:
             raise ValueError("vram_gib or a card is needed to imagine a machine with one")
         vram_gib = card.gib
     card = card or card_of_size(vram_gib)
     free_vram = max(int(vram_gib * GIBIBYTE - DESKTOP_VRAM), 0)
-    return Machine("cuda", card.name, free_vram, free_ram, ASSUMED_DISK, card.rates)
+    return Machine("cuda", card.name, free_vram, ram, ASSUMED_DISK, card.rates)

@@ -35,6 +35,7 @@ from pipeline.texts import LANGUAGES, Notice
 PRESETS = {"published": 1.0}  # speed preset -> share of the published full steps' blocks that it computes
 SIZES = (704, 512, 384, 256)  # pixels, short side: the published ones, offered as alternatives
 STEPS = (50, 30, 20)  # offered as alternatives; fewer follow the same course less closely
+PATIENCE, NIGHT = 3600, 8 * 3600  # seconds that people wait for a clip, and that a computer may work unwatched
 SMALLEST_SIZE, LARGEST_SIZE = SIZES[-1], SIZES[0]  # what the model was published for
 MAX_ASPECT = 16  # long side over short side of a picture; as portrait.py refuses
 
@@ -464,6 +465,24 @@ def alternatives(
             if (plan.height, plan.width, plan.num_inference_steps, plan.preset) not in seen:
                 plans.append(plan)
     return plans
+
+
+def recommended(plans: Sequence[AvatarPlan]) -> tuple[AvatarPlan | None, Notice]:
+    """Which of some plans to take, and why: the largest with all published steps that is done within PATIENCE, else the
+    largest of the others that is, else the fastest if it is done in a NIGHT; None stands for the draft engine."""
+
+    def is_published(plan: AvatarPlan) -> bool:
+        return plan.num_inference_steps >= NUM_INFERENCE_STEPS and plan.preset == "published"
+
+    quick = [plan for plan in plans if plan.estimate.seconds <= PATIENCE]
+    best = max(quick, key=lambda plan: (is_published(plan), plan.height * plan.width), default=None)
+    if best is not None:
+        key = "PlanRecommended" if is_published(best) else "PlanRecommendedFewer"
+        return best, Notice(key, {"minutes": PATIENCE // 60})
+    fastest = min(plans, key=lambda plan: plan.estimate.seconds, default=None)
+    if fastest is None or fastest.estimate.seconds > NIGHT:
+        return None, Notice("PlanRecommendedDraft", {"hours": NIGHT // 3600})
+    return fastest, Notice("PlanRecommendedFastest", {"minutes": PATIENCE // 60})
 
 
 def frame_size(picture_size: tuple[int, int], size: int) -> tuple[int, int]:
