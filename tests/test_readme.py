@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import gradio
 import httpx
+import huggingface_hub
 import pytest
 from huggingface_hub import SpaceCard
 
@@ -122,9 +123,13 @@ def test_the_settings_are_those_that_are_read():
     named = {name for cell in column("Settings") for name in re.findall(r"`([A-Z_]+)`", cell)}
     ours = [ROOT / "app.py", *(ROOT / "pipeline").rglob("*.py"), ROOT / "tests" / "browser" / "find.py"]
     code = "\n".join(path.read_text("utf-8") for path in ours)
-    library = "\n".join(path.read_text("utf-8") for path in Path(gradio.__file__).parent.glob("*.py"))
+    libraries = {
+        prefix: "\n".join(path.read_text("utf-8") for path in Path(str(library.__file__)).parent.glob("*.py"))
+        for prefix, library in (("GRADIO_", gradio), ("HF_", huggingface_hub))
+    }
     for name in named:
-        assert f'"{name}"' in (library if name.startswith("GRADIO_") else code), name
+        where = next((text for prefix, text in libraries.items() if name.startswith(prefix)), code)
+        assert f'"{name}"' in where, name
     read = set(re.findall(r'environ(?:\.get\(|\[)"([A-Z_]+)"(?!\] =)', code))
     assert read <= named
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging"}  # with gradio[mcp] and pytest, which need them
+COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging", "tokenizers"}  # with gradio[mcp], pytest, transformers
 NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
 TOOLS = {"mypy", "pytest-xdist", "ruff"}  # programs and plugins: started, not imported
 

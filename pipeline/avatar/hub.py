@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ from pipeline.errors import (
     HubUnreachable,
 )
 from pipeline.files import full_disk_told, require_space, write_json
+
+logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -321,6 +324,7 @@ def download(
             if on_progress:
                 on_progress(before + here, total)
 
+        logger.info("Downloading %s: %d bytes, of which %d are here", file.path, file.size, _begun(repository, file))
         with _named(repository, file.path), full_disk_told(repository.storage):
             _fetch(repository, known.commit, file, tell)
         _note_whole(repository, file, target / file.path)

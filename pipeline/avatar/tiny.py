@@ -3,6 +3,8 @@
 Real classes, real names, real layout; `loopback.py` serves the folder as the Hub would. The clips it makes are noise.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from pipeline.avatar import loopback
 from pipeline.avatar.fp8 import quantize, swap_linears
+from pipeline.avatar.hub import FULL_HASH, NAME, REVISION, Repository
 from pipeline.avatar.presets import PUBLISHED_FOLDERS
 from pipeline.avatar.weights import ROPE_AXES_DIM, build_transformer, published_name, published_shapes
 
@@ -33,6 +37,7 @@ CLIP_WORDS = ("<|startoftext|>", "<|endoftext|>")
 VOCABULARY = 800  # tokens; enough for the template's words to be one token each, as the real one's
 SHARD_SIZE = "100KB"  # of LLaVA's files, so that there are several, as published
 WEIGHT_STD = 0.02  # of a random weight
+COMMIT = REVISION.ljust(FULL_HASH, "0")  # of the repository, as it is served
 LATENT_CHANNELS = 16  # as the real VAE's, so that what shows latents needs no case of its own
 
 TRANSFORMER: dict[str, Any] = {
@@ -53,12 +58,13 @@ TRANSFORMER: dict[str, Any] = {
 
 # In the published repository, and nothing that a render needs. Source: its file list on the Hub, 2025.
 NOT_NEEDED = (
-    "README.md",
     "assets/demo.png",
     "ckpts/det_align/detface.pt",
     "ckpts/text_encoder_2/pytorch_model.bin",
     "ckpts/whisper-tiny/pytorch_model.bin",
+    "README.md",
 )
+LAST = NOT_NEEDED[-1]  # of the files to be written
 
 
 def write_repository(folder: Path) -> Path:
@@ -68,8 +74,10 @@ def write_repository(folder: Path) -> Path:
         folder: Made when missing.
 
     Returns:
-        `folder`. The same files, byte for byte, each time.
+        `folder`. The same files, byte for byte, each time; written again only where the last one is missing.
     """
+    if (folder / LAST).is_file():
+        return folder
     places = {name: folder / "ckpts" / place for name, place in PUBLISHED_FOLDERS.items()}
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
@@ -96,6 +104,17 @@ def write_repository(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("not needed for a render\n", "utf-8")
     return folder
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Repository]:
+    """A Hub on this computer with the tiny repository, until the context ends: for `hub.download` and the rest.
+
+    Args:
+        folder: Holds the repository, the cache and what is converted; written to once.
+    """
+    with loopback.serve(write_repository(folder / "published"), NAME, (COMMIT,)) as running:
+        yield Repository(endpoint=running.url, cache_dir=folder / "hub", token=False, needs_licence=False)
 
 
 def published_tensors(

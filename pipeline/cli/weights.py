@@ -159,9 +159,8 @@ class Bar:
                 self._bar = tqdm(
                     total=total, desc=desc, unit="B", unit_scale=True, leave=False, disable=None, initial=done
                 )
-                self._bar.n, self._bar.total = done, total  # which a disabled bar does not keep
             self._bar.update(done - self._bar.n)
-            self._bar.n = done
+            self._bar.n = done  # which a disabled bar does not count
             tenth = done * TENTHS // max(total, 1)
             if self._bar.disable and tenth != self._tenth:
                 self._tenth = tenth
