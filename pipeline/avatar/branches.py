@@ -23,11 +23,15 @@ class Branch:
             diffusers' caches keep their states apart by it, as the texts differ in length.
         inputs: What the transformer's `forward` takes, by keyword.
         timesteps: Of all steps of the run from this one on, for what is computed once for all of them.
+        latent_frames: Of the window, by number, for what is kept of them until the next step.
+        num_latent_frames: Of the run.
     """
 
     name: str
     inputs: dict[str, Any]
     timesteps: Sequence[torch.Tensor] = ()
+    latent_frames: Sequence[int] = ()
+    num_latent_frames: int = 0
 
 
 Predict: TypeAlias = Callable[

@@ -97,18 +97,21 @@ class Checkpoints:
         tensors: dict[str, torch.Tensor] = {}
         plain = pack(run, "run", tensors)
         known = self._parts if run.conditions is self._conditions else {}
-        versions = {
+        versions = {  # of parts that stay the same while their version does; the others are written every time
             "conditions": 0,
-            "latents": number,
+            "difference": 0,  # written once
             "negative_cache": run.negative_cache.num_written,
             "positive_cache": run.positive_cache.num_written,
         }
+        groups: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            groups.setdefault(name.split(".")[1], {})[name] = tensor  # run.conditions.prompt…: of part conditions
         parts = {}
-        for part, version in versions.items():
-            members = {name: tensor for name, tensor in tensors.items() if name.split(".")[1] == part}
-            if members and (part not in known or known[part]["version"] != version):
+        for part, members in groups.items():
+            version = versions.get(part, number)
+            if part not in known or known[part]["version"] != version:
                 parts[part] = {**self._write(part, number, members), "version": version}
-            elif members:
+            else:
                 parts[part] = known[part]
         state = {"format": FORMAT, "run": plain, "parts": parts}
         path = self.folder / f"state-{number:06d}.json"

@@ -212,6 +212,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         motion_pose: int = presets.MOTION_POSE,
         full_window: bool = True,
         use_step_cache: bool = True,
+        negative_until: float = 1.0,
         latents: torch.Tensor | None = None,
         cache_dir: str | Path | None = None,
         tiling: autoencoder.Tiling | str | None = "published",
@@ -246,6 +247,8 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             full_window: False is experimental: a short clip is denoised in the frames it needs rather than in the 129
                 that the model was trained on.
             use_step_cache: Compute 20 of 50 steps on the last block alone, as published.
+            negative_until: Experimental: share of the steps, in 0..1, after which guidance goes on by the negative
+                branch as it was computed last; published: 1.
             latents: Noise to start from, (1, channels, timeline.noise_latent_frames, height / 8, width / 8), floats.
             cache_dir: Where prompts, once encoded, are kept.
             tiling: How the VAE cuts the clip: a Tiling, its name in `autoencoder.TILINGS`, or None for one piece.
@@ -287,6 +290,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
                 motion_pose=motion_pose,
                 full_window=full_window,
                 use_step_cache=use_step_cache,
+                negative_until=negative_until,
                 latents=latents,
                 cache_dir=cache_dir,
                 tiling=tiling,
@@ -330,6 +334,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         motion_pose: int = presets.MOTION_POSE,
         full_window: bool = True,
         use_step_cache: bool = True,
+        negative_until: float = 1.0,
         latents: torch.Tensor | None = None,
         cache_dir: str | Path | None = None,
         tiling: autoencoder.Tiling | str | None = "published",
@@ -339,7 +344,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         Arguments and errors are those of `__call__`. With models offloaded whole, `maybe_free_model_hooks()` sends the
         last one back when all stages are through.
         """
-        settings = self._check_settings(num_inference_steps, guidance_scale, use_step_cache)
+        settings = self._check_settings(num_inference_steps, guidance_scale, use_step_cache, negative_until)
         voices = _check_voices(audio, sample_rate)
         longest = max(len(voice) for voice in voices) // presets.SAMPLES_PER_FRAME
         timeline = plan_timeline(
@@ -562,10 +567,14 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             raise ValueError(f"latents must be finite floats, got {latents.dtype} with NaN, infinity or whole numbers")
         return latents.to(device, torch.float32, copy=True)
 
-    def _check_settings(self, num_inference_steps: int, guidance_scale: float, use_step_cache: bool) -> Settings:
+    def _check_settings(
+        self, num_inference_steps: int, guidance_scale: float, use_step_cache: bool, negative_until: float
+    ) -> Settings:
         """Settings of a run, checked."""
         if not isinstance(guidance_scale, int | float) or not 1 <= guidance_scale < math.inf:
             raise ValueError(f"guidance_scale must be 1 (none) or more, got {guidance_scale}")
+        if not isinstance(negative_until, int | float) or not 0 <= negative_until <= 1:
+            raise ValueError(f"negative_until must be a share of the steps in 0..1, got {negative_until}")
         if use_step_cache and self.transformer.is_cache_enabled:
             raise ValueError("the transformer has a cache of its own enabled: choose it or use_step_cache, not both")
         if guidance_scale != 1 and isinstance(self.transformer._cache_config, ONE_STATE_CACHES):
@@ -579,7 +588,8 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
             )
         if self.scheduler.config.use_dynamic_shifting:
             raise ValueError("the scheduler must have one shift (published: 5), got use_dynamic_shifting=True")
-        return Settings(_whole("num_inference_steps", num_inference_steps, least=1), guidance_scale, use_step_cache)
+        num_steps = _whole("num_inference_steps", num_inference_steps, least=1)
+        return Settings(num_steps, guidance_scale, use_step_cache, negative_until=negative_until)
 
 
 def _load_beside(kind: Any, folder: Path, needed: str) -> Any:

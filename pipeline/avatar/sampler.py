@@ -75,12 +75,19 @@ class Settings:
             true_cfg_scale; the distilled guidance input of that name this model lacks.
         use_step_cache: Compute some steps on the last block alone, as published.
         rounding: What the latents are rounded to after every step; published: bfloat16. None keeps them.
+        negative_until: Experimental: share of the run after which the negative branch is no longer computed; what it
+            differed by last guides to the end. Published: 1.
     """
 
     num_inference_steps: int
     guidance_scale: float
     use_step_cache: bool = True
     rounding: torch.dtype | None = torch.bfloat16
+    negative_until: float = 1.0
+
+    def has_negative(self, step: int) -> bool:
+        """Whether the negative branch is computed in this step; the first one always has it."""
+        return step == 0 or self.negative_until >= 1 or step < self.negative_until * self.num_inference_steps
 
 
 @dataclass
@@ -150,6 +157,8 @@ class DenoisingRun:
         step: Steps done.
         negative_cache: For cached steps, of the negative branch; empty when no later step needs it.
         positive_cache: The same of the positive branch.
+        difference: Like `latents`: what the positive branch predicted beyond the negative one when that was computed
+            last; None while it still is.
     """
 
     timeline: Timeline
@@ -160,6 +169,7 @@ class DenoisingRun:
     step: int = 0
     negative_cache: FrameCache = field(default_factory=FrameCache)
     positive_cache: FrameCache = field(default_factory=FrameCache)
+    difference: torch.Tensor | None = None
 
     @property
     def is_done(self) -> bool:
@@ -169,6 +179,7 @@ class DenoisingRun:
     def to(self, device: torch.device) -> None:
         """Move what is computed with; the caches of a clip of several windows stay on the CPU."""
         self.latents = self.latents.to(device)
+        self.difference = None if self.difference is None else self.difference.to(device)
         if self.timeline.num_windows == 1:
             for cache in (self.negative_cache, self.positive_cache):
                 cache.image = None if cache.image is None else cache.image.to(device)
@@ -258,7 +269,11 @@ def denoise_step(
     is_kept = settings.use_step_cache and not _is_full(settings, run.step + 1)
     timestep = scheduler.timesteps[run.step].to(run.latents.device)
     branches = [("cond", run.conditions.prompt, run.positive_cache)]
-    if plan.guidance != 1:
+    has_negative = plan.guidance != 1 and settings.has_negative(run.step)
+    difference = None  # kept in the last step that has a negative branch, for all that follow
+    if has_negative and not settings.has_negative(run.step + 1):
+        difference = torch.zeros_like(run.latents)
+    if has_negative:
         # the two negative texts differ in length: what diffusers' caches keep of one must not meet the other
         name = "uncond_text" if plan.is_text_guided else "uncond"
         negative = run.conditions.negative_prompt if plan.is_text_guided else run.conditions.prompt
@@ -278,15 +293,23 @@ def denoise_step(
             heard = inputs if name == "cond" else silence
             text = _text_inputs(prompt, inputs["hidden_states"])
             inputs_of_side = {**heard, **text, "timestep": timestep.expand(1), **told}
-            sides.append(Branch(name, inputs_of_side, tuple(scheduler.timesteps[run.step :])))
+            steps = tuple(scheduler.timesteps[run.step :])
+            sides.append(Branch(name, inputs_of_side, steps, window.latent_frames, timeline.latent_frames))
         window_predictions = []
         for output, (_, _, cache) in zip(predict(transformer, sides), branches, strict=True):
             window_predictions.append(output.sample.float())
             if output.last_block_input is not None:
                 cache.write(window.latent_frames, timeline.latent_frames, output.last_block_input)
-        predictions.append(_guide(window_predictions, plan.guidance))
+        frames = list(window.latent_frames)
+        if difference is not None:
+            difference[:, :, frames] = window_predictions[0] - window_predictions[1]
+        kept = None if run.difference is None else run.difference[:, :, frames]
+        predictions.append(_guide(window_predictions, plan.guidance, kept))
     run.latents = _advance(run, scheduler, timestep, windows, predictions)
     run.step += 1
+    run.difference = run.difference if difference is None else difference
+    if not settings.has_negative(run.step):
+        run.negative_cache = FrameCache()
     if not is_kept and all(_is_full(settings, step) for step in range(run.step, settings.num_inference_steps)):
         run.negative_cache, run.positive_cache = FrameCache(), FrameCache()  # gigabytes that decoding may want
     return True
@@ -335,10 +358,10 @@ def _text_inputs(prompt: PromptEmbeds, like: torch.Tensor) -> dict[str, torch.Te
     }
 
 
-def _guide(predictions: list[torch.Tensor], guidance: float) -> torch.Tensor:
-    """Positive prediction, moved away from the negative one where there is one."""
+def _guide(predictions: list[torch.Tensor], guidance: float, difference: torch.Tensor | None) -> torch.Tensor:
+    """Positive prediction, moved away from the negative one where there is one, or along an earlier `difference`."""
     if len(predictions) == 1:
-        return predictions[0]
+        return predictions[0] if difference is None else predictions[0] + (guidance - 1) * difference
     positive, negative = predictions
     return negative + guidance * (positive - negative)
 

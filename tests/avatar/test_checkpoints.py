@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,15 @@ def test_a_full_disk_leaves_the_last_state(small_disk: Path, model: HunyuanVideo
         room.unlink()
         assert {path.name for path in folder.iterdir()} == before and loaded(folder).step == 6
     assert refused > 10 and loaded(folder).step == 7
+
+
+def test_what_guides_after_the_last_negative_branch_is_kept_with_the_run(
+    folder: Path, model: HunyuanVideoAvatarTransformer3DModel
+) -> None:
+    checkpoints, run = Checkpoints(folder), make_run()
+    run.settings = replace(run.settings, negative_until=0.2)
+    for _ in range(6):  # the fourth step is the last with both branches
+        checkpoints.save(go_on(run, 1, model))
+    again = Checkpoints(folder).load()
+    assert again is not None and again.difference is not None and run.difference is not None
+    assert torch.equal(again.difference, run.difference)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,32 @@ def test_a_damaged_run_is_refused_by_name(tmp_path: Path, damage: Callable[[Path
     damage(path)
     with pytest.raises(ValueError, match=r"kept\.safetensors"):
         DenoisingRun.load(path)
+
+
+def test_late_steps_without_a_negative_branch_are_guided_by_what_it_was(
+    tmp_path: Path, model: HunyuanVideoAvatarTransformer3DModel
+) -> None:
+    calls: list[int] = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    runs = []
+    for share in (1.0, 0.5):
+        run = make_run()
+        run.settings = replace(run.settings, negative_until=share, use_step_cache=share == 0.5)
+        runs.append(go_on(run, 10, model))
+    latents = runs[1].latents.clone()
+    assert runs[0].difference is None and runs[1].difference is not None
+    assert runs[1].negative_cache.image is None and runs[1].positive_cache.image is not None
+    runs[1].save(tmp_path / "run.safetensors")
+    calls.clear()
+    again = go_on(DenoisingRun.load(tmp_path / "run.safetensors"), model=model)
+    handle.remove()
+    assert len(calls) == 2 * 10, "two windows, the prompt alone"
+    assert torch.equal(go_on(runs[1], model=model).latents, again.latents)
+    alone = make_run()
+    alone.settings, alone.step, alone.latents = replace(alone.settings, use_step_cache=False), 10, latents
+    unguided = replace(alone.settings, guidance_scale=1)
+    whole = go_on(alone, model=model).latents
+    alone.settings, alone.step, alone.latents = unguided, 10, latents
+    without = go_on(alone, model=model).latents
+    near, far = (float((other - again.latents).norm()) for other in (whole, without))
+    assert 0 < near < far, "nearer to guidance than to none"
