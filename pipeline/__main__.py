@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from PIL import Image
 
 from pipeline import hardware
-from pipeline.cli import STOPPED, TERMINATED, doctor, render, weights
+from pipeline.cli import STOPPED, TERMINATED, doctor, plan, render, resume, weights
 from pipeline.cli.parser import PROGRAM, Parser
 from pipeline.texts import say
 
 COMMANDS = {
     "render": render,
+    "resume": resume,
+    "plan": plan,
     "weights": weights,
     "doctor": doctor,
 }  # in the order in which the help lists them

@@ -1,7 +1,8 @@
-"""The promise both engines keep: a Scene and a ClipPlan in, frames out."""
+"""The promise both engines keep: a Scene in, a ClipPlan, and by that frames out."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -40,12 +41,22 @@ class Step:
         done: Units of this stage that are finished.
         total: Units of this stage; 0 when it cannot be counted.
         seconds_left: Until the clip is finished; None while that is not known.
+        job: Id of the job folder that keeps the render, once there is one; "" for a render that is not kept.
+        preview: A small picture of the clip as it is seen coming; None while there is none.
+        notice: What the user should hear at once, as how long it will take; None for nothing.
     """
 
     stage: str
     done: int = 0
     total: int = 0
     seconds_left: float | None = None
+    job: str = ""
+    preview: Path | None = None
+    notice: Notice | None = None
+
+
+def nothing_kept() -> None:
+    """What an engine hands out as `delivered` that keeps nothing for a clip."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +67,30 @@ class Take:
         frames: The clip's frames, one at a time: (plan.height, plan.width, 3) uint8, RGB, each a new array which the
             caller keeps. Closing it frees what it holds.
         notices: What the user should know about the clip.
+        delivered: To be called once the clip is written: what was kept for it is no longer needed.
     """
 
     frames: Iterator[np.ndarray]
     notices: tuple[Notice, ...] = ()
+    delivered: Callable[[], None] = nothing_kept
 
 
 class Engine(Protocol):
     """Who draws the frames."""
 
     name: str
+
+    def plan(self, scene: Scene, *, size: int) -> ClipPlan:
+        """Decide a clip's sizes.
+
+        Args:
+            scene: What it is made from.
+            size: Of its shorter side, pixels.
+
+        Raises:
+            AvatarError: there is no such clip by this engine on this machine, and what comes nearest.
+        """
+        ...
 
     def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Take]:
         """Prepare one clip.

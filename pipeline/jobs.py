@@ -198,6 +198,11 @@ class Job:
         return self.folder.name
 
     @property
+    def touched(self) -> float:
+        """When something in its folder was last written, seconds since the epoch."""
+        return _touched(self.folder)
+
+    @property
     def run_folder(self) -> Path:
         """Where the denoising run's checkpoints go."""
         return self.folder / RUN

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from pipeline import face, hardware, media
-from pipeline.engine import Scene, Step
-from pipeline.plan import plan_clip
+from pipeline import face, hardware, jobs, media
+from pipeline.engine import Engine, Scene, Step
 from pipeline.request import RenderRequest, RenderResult
 
 OnStep = Callable[[Step], None]
@@ -27,27 +26,50 @@ def render(request: RenderRequest, on_step: OnStep = ignore_steps) -> RenderResu
     Raises:
         AvatarError: what a visitor can mend, in their words. Nothing half-written is left.
     """
-    steps = render_steps(request)
+    return finish(render_steps(request), on_step)
+
+
+def resume(job: str, on_step: OnStep = ignore_steps) -> RenderResult:
+    """Go on with a render that was stopped or broke off: one that a job folder keeps.
+
+    Args:
+        job: Its id, as its Steps gave it; `jobs.unfinished` lists them.
+        on_step: As in `render`.
+
+    Raises:
+        AvatarError: as `render`; and the job is gone, damaged, at work elsewhere, or was begun by another version.
+    """
+    return finish(resume_steps(job), on_step)
+
+
+def finish(steps: Generator[Step, None, RenderResult], on_step: OnStep = ignore_steps) -> RenderResult:
+    """Take a render to its end, telling every Step."""
     try:
         while True:
             on_step(next(steps))
     except StopIteration as finished:
-        return finished.value
+        result: RenderResult = finished.value
+        return result
     finally:
         steps.close()
 
 
-def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
-    """Make one clip as a generator of Steps that returns the result; closing it cancels the render."""
+def render_steps(request: RenderRequest, engine: Engine | None = None) -> Generator[Step, None, RenderResult]:
+    """Make one clip as a generator of Steps that returns the result; closing it cancels the render.
+
+    Args:
+        request: What to make.
+        engine: Who draws; None for the one that the request names.
+    """
     started = time.perf_counter()
-    engine, seed = hardware.engine_for(request.engine), request.seed
+    engine, seed = engine or hardware.engine_for(request), request.seed
     assert seed is not None, "a request draws its seed when it is made"
     yield Step("StageReading")
     portrait = media.load_portrait(request.portrait)
     speech = media.load_speech(request.speech)
     found = face.locate(portrait, name=request.portrait.name, number=request.face, points=request.points)
     scene = Scene(portrait, speech, found, text=request.text, language=request.language)
-    plan = plan_clip(seconds=speech.seconds, size=request.size, picture_size=portrait.shape[:2], face=found.box)
+    plan = engine.plan(scene, size=request.size)
 
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
     with media.VideoWriter(path, speech, plan) as writer:  # entered first: a closed folder is told before the work
@@ -59,6 +81,7 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
             writer.add(frame)
             pace = (time.perf_counter() - drawing) / done
             yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
+    take.delivered()
     return RenderResult(
         path=path,
         engine=engine.name,
@@ -70,3 +93,9 @@ def render_steps(request: RenderRequest) -> Generator[Step, None, RenderResult]:
         width=plan.width,
         notices=notices,
     )
+
+
+def resume_steps(job: str, engine: Engine | None = None) -> Generator[Step, None, RenderResult]:
+    """As `render_steps`, of a job that was begun; see `resume`."""
+    found = jobs.find(job)
+    return (yield from render_steps(found.request, engine or hardware.engine_for(found.request, found)))

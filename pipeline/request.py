@@ -13,6 +13,8 @@ from pipeline.texts import Notice
 ENGINES = ("draft", "avatar")
 TEXT_LANGUAGES = ("en", "fr")  # languages whose letters we can turn into sounds
 MAX_TEXT_LENGTH = 12_000  # characters; ten minutes of fast speech (200 words a minute, 6 characters a word)
+MAX_PROMPT_LENGTH = 2000  # characters; the text encoder reads the first 240 words or so and says what it left
+MAX_STEPS = 100  # twice the published count; beyond, nothing is gained
 MAX_SEED = 2**31 - 1  # what a page's number field and every generator in use can hold
 SMALLEST_SIZE, LARGEST_SIZE, SIZE_MULTIPLE = 256, 1080, 8  # pixels; below, lips are a few pixels; above, no CPU follows
 
@@ -37,10 +39,15 @@ class RenderRequest:
             chin; left and right as seen in the picture.
         text: The words that are spoken, if known: the mouth then follows them rather than what it can recognise.
         language: Language of `text`, one of TEXT_LANGUAGES.
+        prompt: What is seen, for the avatar engine.
+        num_inference_steps: Steps of the avatar engine's denoiser, 1 to MAX_STEPS; published: 50.
+        placement: Where the avatar engine keeps its models, by the name in `hardware.Placement`; None for what suits
+            the machine.
+        preset: The avatar engine's speed preset, by the name in `costs.PRESETS`.
 
     Raises:
         AvatarError: a value is out of its range (a visitor's mistake).
-        ValueError: `seed` is out of range, or `face` is below 1 (a programmer's).
+        ValueError: `seed` or `num_inference_steps` is out of range, or `face` is below 1 (a programmer's).
     """
 
     portrait: Path
@@ -53,6 +60,10 @@ class RenderRequest:
     points: tuple[Point, ...] | None = None
     text: str = ""
     language: str = "en"
+    prompt: str = ""
+    num_inference_steps: int = 50
+    placement: str | None = None
+    preset: str = "published"
 
     def __post_init__(self) -> None:
         for name in ("portrait", "speech", "output"):
@@ -65,6 +76,8 @@ class RenderRequest:
             raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
         if self.face is not None and self.face < 1:
             raise ValueError(f"face must be 1 or more, got {self.face}")
+        if not 1 <= self.num_inference_steps <= MAX_STEPS:
+            raise ValueError(f"num_inference_steps must be from 1 to {MAX_STEPS}, got {self.num_inference_steps}")
         if self.engine not in ENGINES:
             raise EngineUnknown(engine=self.engine, known=", ".join(ENGINES))
         if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE or self.size % SIZE_MULTIPLE:
@@ -74,8 +87,9 @@ class RenderRequest:
             if len(points) != 5 or not all(math.isfinite(value) for point in points for value in point):
                 raise PointsUnreadable(found=" ".join(f"{x:g},{y:g}" for x, y in points) or "—")
             object.__setattr__(self, "points", points)
-        if len(self.text) > MAX_TEXT_LENGTH:
-            raise TextTooLong(length=len(self.text), limit=MAX_TEXT_LENGTH)
+        for written, limit in ((self.text, MAX_TEXT_LENGTH), (self.prompt, MAX_PROMPT_LENGTH)):
+            if len(written) > limit:
+                raise TextTooLong(length=len(written), limit=limit)
         if self.language not in TEXT_LANGUAGES:
             raise LanguageUnknown(language=self.language, known=", ".join(TEXT_LANGUAGES))
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import hardware, models
 from pipeline.errors import EngineUnavailable
-from pipeline.request import ENGINES
+from pipeline.request import ENGINES, RenderRequest
 from pipeline.texts import LANGUAGES
 
 PROJECT = Path(__file__).parents[1]
@@ -20,28 +20,26 @@ def test_every_engine_a_request_may_name_has_a_status():
     assert tuple(status.name for status in hardware.engines()) == ENGINES
 
 
-def test_the_draft_engine_runs_here():
-    status = hardware.engines()[0]
-    assert (status.name, status.available, status.reason) == ("draft", True, None)
-    assert hardware.engine_for("draft").name == "draft"
+def asked(engine):
+    return RenderRequest(portrait="face.png", speech="voice.wav", engine=engine)
 
 
-def test_the_avatar_engine_says_why_not_in_both_languages():
-    status = hardware.engines()[1]
-    assert not status.available and status.reason is not None
-    with pytest.raises(EngineUnavailable) as refusal:
-        hardware.engine_for("avatar")
+@pytest.mark.parametrize("number, name", list(enumerate(ENGINES)))
+def test_both_engines_run_where_their_packages_are_installed(number, name):
+    status = hardware.engines()[number]
+    assert (status.name, status.available, status.reason) == (name, True, None)
+    assert hardware.engine_for(asked(name)).name == name
+
+
+@pytest.mark.parametrize("engine, package", [("draft", "ai_edge_litert"), ("avatar", "torch"), ("avatar", "cv2")])
+def test_a_missing_package_makes_an_engine_unavailable_by_name(monkeypatch, engine, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    with pytest.raises(EngineUnavailable, match=rf"{package}.*pip install") as refusal:
+        hardware.engine_for(asked(engine))
+    status = next(status for status in hardware.engines() if status.name == engine)
     for language in LANGUAGES:
         assert status.reason.text(language) in refusal.value.text(language)
-
-
-def test_a_missing_package_makes_the_draft_engine_unavailable_by_name(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "ai_edge_litert" else find(name, *rest)
-    )
-    with pytest.raises(EngineUnavailable, match=r"ai_edge_litert.*pip install"):
-        hardware.engine_for("draft")
 
 
 @pytest.mark.parametrize(

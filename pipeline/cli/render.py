@@ -3,20 +3,26 @@
 import argparse
 import itertools
 import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from pipeline import AvatarError, RenderRequest, render
-from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
+from pipeline import AvatarError, RenderRequest, RenderResult, hardware, render_steps
+from pipeline.avatar.costs import PRESETS
+from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED, STOPPED
 from pipeline.cli.parser import PROGRAM, whole_number
+from pipeline.cli.weights import accept_licence
 from pipeline.engine import Step
 from pipeline.errors import FileMissing
+from pipeline.hardware import Placement
+from pipeline.render import finish
 from pipeline.request import (
     ENGINES,
     LARGEST_SIZE,
     MAX_SEED,
+    MAX_STEPS,
     MAX_TEXT_LENGTH,
     SIZE_MULTIPLE,
     SMALLEST_SIZE,
@@ -72,6 +78,27 @@ def add(commands: Any, language: str) -> None:
         default=language,
         help=say("CliLanguage", language, known=", ".join(TEXT_LANGUAGES)),
     )
+    avatar = make.add_argument_group(say("CliAvatarOptions", language))
+    avatar.add_argument("--prompt", default="", help=say("CliPrompt", language))
+    avatar.add_argument(
+        "--steps",
+        metavar="N",
+        type=whole_number(language, 1, MAX_STEPS),
+        default=RenderRequest.num_inference_steps,
+        help=say("CliSteps", language, default=RenderRequest.num_inference_steps),
+    )
+    placements = [placement.value for placement in Placement]
+    avatar.add_argument(
+        "--placement", choices=placements, help=say("CliPlacement", language, known=", ".join(placements))
+    )
+    avatar.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default=RenderRequest.preset,
+        help=say("CliPreset", language, known=", ".join(PRESETS), default=RenderRequest.preset),
+    )
+    avatar.add_argument("--accept-licence", action="store_true", help=say("CliAcceptLicence", language))
+    avatar.add_argument("--tiny", action="store_true", help=say("CliTiny", language))
 
 
 def read_words(path: Path) -> str:
@@ -108,10 +135,16 @@ class Progress:
 
     def __init__(self, language: str) -> None:
         self.language = language
+        self.job = ""  # id of the job folder that keeps the render, once there is one
         self._stage = ""
         self._bar: tqdm[NoReturn] | None = None
 
     def __call__(self, step: Step) -> None:
+        if step.job and step.job != self.job:
+            self.job = step.job
+        if step.notice is not None:
+            self.close()
+            print(step.notice.text(self.language), file=sys.stderr)
         if step.stage != self._stage:
             self.close()
             self._stage = step.stage
@@ -143,29 +176,65 @@ def run(options: argparse.Namespace, language: str) -> int:
     if options.output is not None and options.output.suffix.lower() != ".mp4" and not options.output.is_dir():
         print(say("CliNotMp4", language, name=options.output.name), file=sys.stderr)
         return NOT_UNDERSTOOD
-    progress = Progress(language)
     try:
         text = options.text if options.text_file is None else read_words(options.text_file)
         request = RenderRequest(
             portrait=options.portrait,
             speech=options.speech,
             output=place_for_clip(options.output, options.portrait),
-            engine=options.engine,
+            engine="avatar" if options.tiny else options.engine,
             size=options.size,
             seed=options.seed,
             face=options.face,
             points=read_points(" ".join(options.points)) if options.points else None,
             text=text,
             language=options.lang,
+            prompt=options.prompt,
+            num_inference_steps=options.steps,
+            placement=options.placement,
+            preset=options.preset,
         )
-        result = render(request, on_step=progress)
     except AvatarError as error:
-        progress.close()
         print(error.text(language), file=sys.stderr)
         return REFUSED
     except UnicodeDecodeError:
         print(say("CliTextUnreadable", language, name=options.text_file.name), file=sys.stderr)
         return REFUSED
+    return watch(language, lambda: steps_of(request, options, language))
+
+
+def steps_of(request: RenderRequest, options: argparse.Namespace, language: str) -> Generator[Step, None, RenderResult]:
+    """The render as it was asked for."""
+    engine = hardware.engine_for(request)
+    if options.tiny:
+        from pipeline.avatar.rehearsal import rehearsal  # imports torch
+
+        with rehearsal(request) as engine:
+            return (yield from render_steps(request, engine))
+    if request.engine == "avatar":
+        from pipeline.avatar import hub
+
+        accept_licence(hub.published(), language, asked=not options.accept_licence)
+    return (yield from render_steps(request, engine))
+
+
+def watch(language: str, begin: Callable[[], Generator[Step, None, RenderResult]]) -> int:
+    """Show a render's progress and tell its end; the exit code."""
+    progress = Progress(language)
+    try:
+        result = finish(begin(), progress)
+    except AvatarError as error:
+        progress.close()
+        print(error.text(language), file=sys.stderr)
+        if progress.job:
+            print(say("CliResume", language, program=PROGRAM, job=progress.job), file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        if not progress.job:
+            raise
+        progress.close()
+        print(say("CliKept", language), say("CliResume", language, program=PROGRAM, job=progress.job), file=sys.stderr)
+        return STOPPED
     finally:
         progress.close()
     for notice in result.notices:

@@ -1,0 +1,349 @@
+"""The avatar's work on one job, in pieces that may each run in another process: what must be known between two of them
+lies in the job's folder. The one place where models are loaded and placed; reads no request that a visitor makes.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from pipeline import hardware, media
+from pipeline.avatar import parallel, placing, preview
+from pipeline.avatar.autoencoder import frame_to_uint8
+from pipeline.avatar.checkpoints import Checkpoints
+from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
+from pipeline.avatar.sampler import DenoisingRun, make_scheduler
+from pipeline.avatar.schedule import plan_step
+from pipeline.avatar.tilings import TILINGS
+from pipeline.background import HEARTBEAT_SECONDS, in_background
+from pipeline.engine import Step
+from pipeline.errors import DeviceMemoryFull
+from pipeline.files import written_whole
+from pipeline.hardware import Placement
+from pipeline.jobs import Job, lock_device
+
+PREVIEW_SECONDS = 4.0  # between two previews at least: a linear projection and a small file, but nobody looks oftener
+PREVIEW = "preview.jpg"  # in the job's folder
+SMALLER = {  # what takes less memory; None: nothing does
+    Placement.RESIDENT: Placement.OFFLOAD_MODELS,
+    Placement.OFFLOAD_MODELS: Placement.STREAM_BLOCKS,
+    Placement.STREAM_BLOCKS: None,
+}
+
+Result = TypeVar("Result")
+
+_turn = threading.Lock()  # one job at a time in a process: the models are shared
+_loaded: dict[tuple[Any, ...], HunyuanVideoAvatarPipeline] = {}  # the models loaded last, by what they are
+
+
+def work_on(folder: Path, seconds: float | None = None) -> Generator[Step, None, None]:
+    """Work on a job until it is finished or the time is used up.
+
+    Encoding is one piece of work, as is every step and every tile of frames; each is on the disk before the next one
+    begins, so that a process may be killed at any moment. At least one piece is done, however little time there is.
+
+    Args:
+        folder: The job's.
+        seconds: Time there is; None for as much as it takes.
+
+    Yields:
+        A Step at least every half second.
+
+    Raises:
+        JobBusy: another process works on it.
+        JobDamaged, RunDamaged, DiskFull: its folder.
+        DeviceMemoryFull: also with the placement that takes least.
+        AvatarError: as `HunyuanVideoAvatarPipeline.from_published` and `prepare`.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    job = Job.open(Path(folder))
+    with ExitStack() as held:
+        if parallel.is_main():
+            held.enter_context(job.lock())
+        yield from _wait_for_turn(held)
+        pool = held.enter_context(ThreadPoolExecutor(1, "avatar"))
+        for is_last_try in (False, True):
+            work = _Work(job, pool, until)
+            try:
+                yield from work.run()
+                return
+            except _NoRoom as full:
+                smaller = SMALLER[placement_of(job)]
+                if is_last_try or smaller is None:
+                    raise DeviceMemoryFull(placement=placement_of(job).value, detail=str(full)) from full
+                job.update(placement=smaller)
+                yield Step("StageLessMemory", job=job.id)
+            finally:
+                work.let_go()
+
+
+def placement_of(job: Job) -> Placement:
+    """Where the job's models are placed: as planned, or as it had to be since."""
+    return Placement(job.state.get("placement", job.facts["placement"]))
+
+
+def device() -> torch.device:
+    """Where this process computes."""
+    if torch.cuda.is_available():
+        return parallel.device()
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load(facts: dict[str, Any]) -> HunyuanVideoAvatarPipeline:
+    """The models of a job, on the CPU; loaded once in a process.
+
+    Args:
+        facts: The job's: `weights`, the folder that holds `ckpts`, and `precision`.
+
+    Raises:
+        WeightsError: as `HunyuanVideoAvatarPipeline.from_published`.
+    """
+    key = facts["weights"], facts["precision"], facts["converted"]
+    if key not in _loaded:
+        _loaded.clear()  # two sets of models fit nowhere
+        dtypes = {} if device().type != "cpu" else {"dtype": torch.float32, "encoder_dtype": torch.float32}
+        _loaded[key] = HunyuanVideoAvatarPipeline.from_published(
+            Path(facts["weights"]), precision=facts["precision"], converted=Path(facts["converted"]), **dtypes
+        )
+        _loaded[key].set_progress_bar_config(disable=True)
+    return _loaded[key]
+
+
+def _wait_for_turn(held: ExitStack) -> Generator[Step, None, None]:
+    """Until no other job computes in this process, nor on this device in another one."""
+    while not _turn.acquire(blocking=False):
+        yield Step("StageWaiting")
+        time.sleep(HEARTBEAT_SECONDS)
+    held.callback(_turn.release)
+    where = device()
+    if where.type == "cpu" or hardware.on_zero_gpu():
+        return
+    name = str(torch.cuda.get_device_properties(where).uuid) if where.type == "cuda" else where.type
+    lock = lock_device(name)
+    while not lock.take():
+        yield Step("StageWaiting")
+        time.sleep(HEARTBEAT_SECONDS)
+    held.callback(lock.release)
+
+
+class _NoRoom(Exception):
+    """The device's memory is full."""
+
+
+@dataclass
+class _Work:
+    """One piece of time spent on a job.
+
+    Args:
+        job: The job, locked.
+        pool: The one thread that computes, so that this one can answer.
+        until: `time.monotonic()` after which nothing new is begun; None for never.
+    """
+
+    job: Job
+    pool: ThreadPoolExecutor
+    until: float | None
+    pipe: HunyuanVideoAvatarPipeline | None = None
+
+    def run(self) -> Generator[Step, None, None]:
+        """Encode, denoise, decode: whatever is left of it."""
+        facts = self.job.facts
+        if self.job.state.get("finished"):
+            return
+        pipe = self.pipe = yield from self._during("StageLoading", lambda: self._load(facts))
+        checkpoints = Checkpoints(self.job.run_folder)
+        run = checkpoints.load()
+        if run is None:
+            run = yield from self._during("StageEncoding", lambda: self._begin(pipe, checkpoints))
+        if not run.is_done:
+            yield from self._denoise(pipe, run, checkpoints)
+        if run.is_done and parallel.is_main():
+            yield from self._decode(pipe, run)
+
+    def let_go(self) -> None:
+        """Give the device back."""
+        if self.pipe is not None and not hardware.on_zero_gpu():  # there the worker's whole memory goes back
+            parallel.unshare(self.pipe)
+            placing.unplace(self.pipe)
+        self.pipe = None
+
+    def _load(self, facts: dict[str, Any]) -> HunyuanVideoAvatarPipeline:
+        """Load the models, or find them loaded, and put them where they belong."""
+        pipe = load(facts)
+        placing.place(pipe, placement_of(self.job), device())
+
+        parallel.share(pipe)
+        return pipe
+
+    def _begin(self, pipe: HunyuanVideoAvatarPipeline, checkpoints: Checkpoints) -> DenoisingRun:
+        """Encode all that the clip is made from, and keep it."""
+
+        def encode() -> None:
+            facts, request = self.job.facts, self.job.request
+            run = pipe.prepare(
+                media.load_portrait(request.portrait),
+                media.load_speech(request.speech).waveform,
+                request.prompt,
+                height=facts["height"],
+                width=facts["width"],
+                num_frames=facts["num_frames"],
+                num_inference_steps=facts["num_inference_steps"],
+                guidance_scale=facts["guidance_scale"],
+                seed=request.seed,
+                faces=[facts["face"]],
+                use_step_cache=True,
+                cache_dir=hardware.cache_folder() / "prompts",
+                tiling=facts["tiling"],
+            )
+            self.job.update(dropped=run.conditions.prompt.dropped)
+            checkpoints.save(run)
+
+        parallel.once(encode)
+        saved = checkpoints.load()  # the same numbers, whether it is continued here or elsewhere
+        assert saved is not None, "it was saved a moment ago"
+        return saved
+
+    def _denoise(
+        self, pipe: HunyuanVideoAvatarPipeline, run: DenoisingRun, checkpoints: Checkpoints
+    ) -> Generator[Step, None, None]:
+        """Whole steps, each one saved."""
+        pace = _Pace(run, self.job.state.get("pace", {}))
+        steps, shown = pipe.steps(run), 0.0
+
+        def stop() -> None:
+            pipe._interrupt = True
+
+        def take_step() -> None:
+            nonlocal shown
+            before = run.latents
+            begun = time.monotonic()
+            next(steps, None)
+            if run.latents is before:
+                return  # interrupted
+            pace.note(run.step - 1, time.monotonic() - begun)
+            if not parallel.is_main():
+                return
+            checkpoints.save(run)
+            self.job.update(pace=pace.seconds)
+            if time.monotonic() - shown > PREVIEW_SECONDS or run.is_done:
+                shown = time.monotonic()
+                self._show(pipe, run, before)
+
+        while not run.is_done:
+            yield from self._during("StageDenoising", take_step, stop=stop, progress=pace.progress)
+            yield self._step("StageDenoising", *pace.progress())
+            if not run.is_done and self._is_over(pace.next_seconds()):
+                return
+
+    def _show(self, pipe: HunyuanVideoAvatarPipeline, run: DenoisingRun, before: torch.Tensor) -> None:
+        """Keep a small picture of the clip as the last step saw it coming."""
+        sigmas = make_scheduler(pipe.scheduler.config, run.settings).sigmas
+        seen = preview.foresee(run.latents, before, float(sigmas[run.step]), float(sigmas[run.step - 1]))
+        with written_whole(self.job.folder / PREVIEW) as part:
+            part.write_bytes(preview.preview_jpeg(seen))
+
+    def _decode(self, pipe: HunyuanVideoAvatarPipeline, run: DenoisingRun) -> Generator[Step, None, None]:
+        """Frames, a tile of time after the other, each one kept."""
+        total, tiling = run.timeline.num_frames, TILINGS[self.job.facts["tiling"]]
+        pace = 0.0  # seconds a tile
+        first = self.job.num_frames
+        frames = pipe.decode(run, tiling, first) if first < total else iter(())
+
+        def take_tile() -> None:
+            nonlocal pace
+            begun, start = time.monotonic(), self.job.num_frames
+            end = min(tiling.num_frames_stride * (1 + max(start - 1, 0) // tiling.num_frames_stride) + 1, total)
+            tile = np.stack([frame_to_uint8(frame) for frame in itertools.islice(frames, end - start)])
+            self.job.add_frames(start, tile)
+            pace = time.monotonic() - begun
+
+        while self.job.num_frames < total:
+            done = self.job.num_frames
+            left = (total - done) / tiling.num_frames_stride * pace if pace else None
+            yield from self._during("StageDecoding", take_tile, progress=lambda: (done, total, left))  # noqa: B023
+            if self.job.num_frames < total and self._is_over(pace):
+                return
+        self.job.update(finished=True)
+
+    def _is_over(self, seconds: float) -> bool:
+        """Whether there is no time left for a piece of work of so many seconds."""
+        return self.until is not None and time.monotonic() + seconds > self.until
+
+    def _step(self, stage: str, done: int = 0, total: int = 0, left: float | None = None) -> Step:
+        picture = self.job.folder / PREVIEW
+        return Step(stage, done, total, left, job=self.job.id, preview=picture if picture.is_file() else None)
+
+    def _during(
+        self,
+        stage: str,
+        work: Callable[[], Result],
+        *,
+        stop: Callable[[], None] | None = None,
+        progress: Callable[[], tuple[int, int, float | None]] | None = None,
+    ) -> Generator[Step, None, Result]:
+        """Do a piece of work in the other thread; see `in_background`."""
+
+        def step() -> Step:
+            return self._step(stage, *(progress() if progress else ()))
+
+        with _memory_told():
+            return (yield from in_background(work, step, pool=self.pool, stop=stop))
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """What a full device raises in the block becomes a _NoRoom."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise _NoRoom(str(error).splitlines()[0]) from error
+    except RuntimeError as error:  # mps and the CPU have no error of their own for it
+        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise _NoRoom(str(error).splitlines()[0]) from error
+
+
+class _Pace:
+    """How long the steps of a run take, full and cached ones apart.
+
+    Args:
+        run: The run.
+        seconds: Mean of each kind so far, as `seconds` held it in an earlier process.
+    """
+
+    def __init__(self, run: DenoisingRun, seconds: dict[str, float]) -> None:
+        self._run = run
+        self.seconds = dict(seconds)
+        self._begun = time.monotonic()
+
+    def note(self, step: int, seconds: float) -> None:
+        """Step `step` took so many seconds. The first of a process is slower than the rest and soon forgotten."""
+        kind = self._kind(step)
+        self.seconds[kind] = seconds if kind not in self.seconds else (self.seconds[kind] + seconds) / 2
+        self._begun = time.monotonic()
+
+    def next_seconds(self) -> float:
+        """What the next step will take, as far as that is known."""
+        return self.seconds.get(self._kind(self._run.step), max(self.seconds.values(), default=0.0))
+
+    def progress(self) -> tuple[int, int, float | None]:
+        """Steps done, steps in all, seconds left of them; None while no step has been measured."""
+        done, total = self._run.step, self._run.settings.num_inference_steps
+        if not self.seconds:
+            return done, total, None
+        longest = max(self.seconds.values())
+        left = sum(self.seconds.get(self._kind(step), longest) for step in range(done, total))
+        return done, total, max(left - (time.monotonic() - self._begun), 0.0)
+
+    def _kind(self, step: int) -> str:
+        settings = self._run.settings
+        is_full = plan_step(step, settings.num_inference_steps, settings.guidance_scale).is_full
+        return "full" if is_full or not settings.use_step_cache else "cached"
