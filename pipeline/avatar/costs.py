@@ -25,7 +25,7 @@ from pipeline.avatar.presets import (
     WINDOW_FRAMES,
 )
 from pipeline.avatar.schedule import plan_step
-from pipeline.avatar.tilings import TILINGS, Tiling
+from pipeline.avatar.tilings import TILINGS, WORKSPACE, Tiling, decoding_bytes, tiling_for
 from pipeline.avatar.windows import Timeline, plan_timeline
 from pipeline.errors import PictureThin, PlanDoesNotFit, SizeUnsupported
 from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
@@ -58,19 +58,19 @@ TEXT_ENCODER_TOKENS = 930  # of a prompt in its template, and the portrait's
 PRECISION_BYTES = {"fp8": 1, "bf16": 2}  # of a parameter of the blocks' linears; all others take two
 
 # --- bytes on the device --------------------------------------------------------------------------------------------
+ALL_THERE_IS = 2**50  # where a processor computes, whose memory is not the limit here
 CONTEXT = 0.6 * GIBIBYTE  # CUDA's own, and its libraries' workspaces
 SLACK = 0.5 * GIBIBYTE  # what the allocator loses between tensors
 DEQUANTIZED = 2 * 2 * BLOCK_PARAMETERS  # a double block's weights in bf16 beside its fp8 ones
-STOCK_UNITS = 17.0  # activations of a block as diffusers writes it, in units of image and text tokens x DIM bf16
-CHUNKED_UNITS, CHUNKED_BYTES = 5.06, 0.06 * GIBIBYTE  # of a block computed in pieces
+STOCK_UNITS = 17.0  # activations of a single block as diffusers writes it, in units of all its tokens in bf16
+CHUNKED_UNITS, CHUNKED_BYTES = 4.0, 0.1 * GIBIBYTE  # of a double block computed in pieces; see chunked.py
 ROTARY = 2 * 128 * 4  # bytes of a token: cosine and sine in float32
-BUFFERED_BLOCKS = 2  # that one computes in, that the next one is copied to
+BUFFERED_BLOCKS = 2  # the one that computes, and the next one coming in
 TEXT_ENCODER = 2 * TEXT_ENCODER_PARAMETERS  # float16
 TEXT_ENCODER_STREAMED = 2.8 * GIBIBYTE  # two layers, the words' embeddings, the eyes, activations
 TEXT_ACTIVATIONS = 0.7 * GIBIBYTE
-VAE = 2 * 246_478_803  # float16
+VAE, VAE_ENCODER = 2 * 246_478_803, 2 * 100_341_408  # float16; the decoder is in a tiling's own figure
 SMALL_ENCODERS = 0.4e9  # CLIP's text model in float16, Whisper-tiny in float32
-WHOLE_FRAMES = 0.35 * GIBIBYTE / (704 * 1216)  # of a pixel of a frame, beside a tiling's own; see tilings.py
 
 # --- bytes of the host and its disk ----------------------------------------------------------------------------------
 PROCESS = 2.5 * GIBIBYTE  # Python with PyTorch, CUDA's and the page's libraries
@@ -296,21 +296,22 @@ def needs(work: Work, machine: Machine, placement: Placement) -> Need:
     is_one_window = work.timeline.num_windows == 1
     cache = work.cache_bytes if is_one_window else 0  # of several windows it lies in main memory
     dequantized = DEQUANTIZED if precision == "fp8" else 0
-    running = work.tokens * ROTARY + cache + dequantized + context + SLACK
-    stock = STOCK_UNITS * work.unit + work.unit + running
+    running = cache + context + SLACK
+    stock = (STOCK_UNITS + 2) * work.unit + work.tokens * ROTARY + dequantized / 3 + running  # one layer's at a time
     free = math.inf if machine.free_vram is None else machine.free_vram
     host = PROCESS + SHARD + (work.unit if is_one_window else work.cache_bytes)  # saved one after the other, or kept
 
     streamed, pinned = 0.0, True
     if placement is Placement.RESIDENT:
-        denoising, texts, beside = every + stock, every + TEXT_ACTIVATIONS + context + SLACK, every
+        denoising, texts = every + stock, every + TEXT_ACTIVATIONS + context + SLACK
+        beside = every - (VAE - VAE_ENCODER)
     elif placement is Placement.OFFLOAD_MODELS:
-        denoising, texts, beside = weights + stock, TEXT_ENCODER + TEXT_ACTIVATIONS + context + SLACK, VAE
+        denoising, texts, beside = weights + stock, TEXT_ENCODER_STREAMED + context + SLACK, VAE_ENCODER
     else:
         others = 2 * (ADAPTER_PARAMETERS + OTHER_PARAMETERS) + single  # the last block serves cached steps
-        denoising = CHUNKED_UNITS * work.unit + CHUNKED_BYTES + work.branches * work.unit + running + others
-        denoising += BUFFERED_BLOCKS * double
-        texts, beside = TEXT_ENCODER_STREAMED + context + SLACK, VAE
+        tokens = (CHUNKED_UNITS + work.branches + 1) * work.unit + work.branches * work.tokens * ROTARY
+        denoising = tokens + CHUNKED_BYTES + dequantized + running + others + BUFFERED_BLOCKS * double
+        texts, beside = TEXT_ENCODER_STREAMED + context + SLACK, VAE_ENCODER
         room = min(max(free - denoising, 0), blocks) if machine.device == "cuda" else 0
         streamed = 1 - room / blocks
         denoising += room
@@ -318,12 +319,9 @@ def needs(work: Work, machine: Machine, placement: Placement) -> Need:
         pinned = machine.device == "cuda" and host + waiting <= machine.free_ram - RAM_LEFT
         host += waiting if pinned else 0
 
-    tiling = ""
-    for tiling, tiles in TILINGS.items():  # noqa: B007 (the last one is the smallest)
-        whole = WHOLE_FRAMES * work.height * work.width
-        decoding = beside + tiles.peak_gib * GIBIBYTE + whole + context + SLACK
-        if decoding <= free:
-            break
+    beside += context
+    tiling = tiling_for(max(int(min(free, ALL_THERE_IS) - beside), 0), work.height, work.width)
+    decoding = beside + decoding_bytes(TILINGS[tiling], work.height, work.width) + WORKSPACE
     device = max(denoising, texts, decoding)
     if machine.free_vram is None:
         return Need(placement, 0, 0, int(host + device), tiling, streamed, pinned)
@@ -512,10 +510,11 @@ def _nearest(work: Work, picture_size: tuple[int, int], size: int, machine: Mach
 def _shortage(work: Work, need: Need, machine: Machine) -> Notice:
     """What is missing for the placement that takes least, or was asked for, in words."""
     values: dict[str, Any] = {"width": work.width, "height": work.height, "placement": need.placement.value}
-    values |= {"seconds": work.num_frames / FPS, **_gib(ram=need.host, free_ram=machine.free_ram)}
-    if machine.free_vram is None:
-        return Notice("PlanShortOfRam", values)
-    return Notice("PlanShortOfMemory", {**values, **_gib(vram=need.device, free_vram=machine.free_vram)})
+    values |= {"seconds": work.num_frames / FPS}
+    for name, needed, free in (("ram", need.host, machine.free_ram), ("vram", need.device, machine.free_vram or 0)):
+        # rounded apart, so that a miss by a hair does not read as none
+        values |= {name: math.ceil(10 * needed / GIBIBYTE) / 10, f"free_{name}": int(10 * free / GIBIBYTE) / 10}
+    return Notice("PlanShortOfRam" if machine.free_vram is None else "PlanShortOfMemory", values)
 
 
 def _refusal(reason: Notice, advice: Notice) -> PlanDoesNotFit:

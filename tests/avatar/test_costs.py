@@ -1,8 +1,10 @@
 """The cost model against counted work, public figures and itself: it grows with what is asked, fits what it promises,
 and refuses in words."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,6 +223,15 @@ def test_what_cannot_fit_is_refused_with_the_nearest_that_can() -> None:
         plan(imagined_machine(vram_gib=24, ram_gib=8), num_frames=4000)
 
 
+def test_a_miss_by_a_hair_does_not_read_as_none() -> None:
+    machine = imagined_machine(vram_gib=80)
+    least = needs(Work(129, 704, 704), Machine("cuda", "", 0, 2**40, 2**40), Placement.STREAM_BLOCKS).device
+    with pytest.raises(PlanDoesNotFit) as refusal:
+        plan(replace(machine, free_vram=least - 1), size=704)
+    found = re.search(r"take ([\d.]+) GiB of graphics .*; ([\d.]+) and", str(refusal.value))
+    assert found and float(found[1]) > float(found[2])
+
+
 def test_disk_for_what_is_to_be_fetched_converted_and_made_is_part_of_the_plan() -> None:
     job = costs.job_bytes(plan())
     frames = 129 * 704 * 704 * 3
@@ -301,7 +312,7 @@ def test_a_machine_that_was_not_measured_gets_its_cards_rates() -> None:
 def test_planning_imports_no_torch() -> None:
     program = (
         "import sys; from pipeline.avatar import cards, costs\n"
-        "costs.plan_avatar(cards.imagined_machine(vram_gib=8), num_frames=129, picture_size=(900, 700))\n"
+        "costs.plan_avatar(cards.imagined_machine(vram_gib=8), num_frames=129, picture_size=(700, 700))\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True, timeout=60)
