@@ -228,15 +228,12 @@ def listing(repository: Repository | None = None) -> Listing:
         commit = _commit(api, repository)
         tree = api.list_repo_tree(repository.name, recursive=True, revision=commit)
         entries = [entry for entry in tree if isinstance(entry, RepoFile)]
-    files = []
-    for part in PARTS.values():
-        matching = [entry for entry in entries if _belongs(entry.path, part)]
-        for needed in part.needed:
-            if not any(fnmatch(entry.path, f"{part.folder}/{needed}") for entry in matching):
-                raise HubLacks(
-                    repository=repository.name, endpoint=repository.address, what=f"{part.folder}/{needed} ({commit})"
-                )
-        files += [File(e.path, e.size, e.lfs.sha256 if e.lfs else e.blob_id) for e in matching]
+    files = [
+        File(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+        for part in PARTS.values()
+        for entry in entries
+        if _belongs(entry.path, part)
+    ]
     _keep(repository, {"revision": repository.revision, "commit": commit, "files": files, "whole": {}})
     return Listing(commit, tuple(files))
 
@@ -251,7 +248,7 @@ def missing(repository: Repository | None = None, precision: str = "fp8") -> lis
     """The files still to be downloaded; errors as `listing`. Lengths are compared, hashes are `check`'s."""
     repository = repository or published()
     known = listing(repository)
-    return [file for file in known.of(precision) if not _is_there(repository, known.commit, file)]
+    return [file for file in _wanted(repository, known, precision) if not _is_there(repository, known.commit, file)]
 
 
 def bytes_missing(repository: Repository | None = None, precision: str = "fp8") -> tuple[int, bool]:
@@ -304,7 +301,7 @@ def download(
     known = listing(repository)
     target = _snapshot(repository, known.commit)
     left = []
-    for file in known.of(precision):
+    for file in _wanted(repository, known, precision):
         if _is_there(repository, known.commit, file) and not _is_whole(repository, file):
             if _digest(target / file.path, file) == file.digest:
                 _note_whole(repository, file, target / file.path)
@@ -350,7 +347,8 @@ def check(
     """
     repository = repository or published()
     known = listing(repository)
-    there = [file for file in known.of(precision) if _is_there(repository, known.commit, file)]
+    wanted = _wanted(repository, known, precision)
+    there = [file for file in wanted if _is_there(repository, known.commit, file)]
     total, done, damaged = sum(file.size for file in there), 0, []
     for file in there:
         path = _snapshot(repository, known.commit) / file.path
@@ -420,6 +418,17 @@ def _commit(api: HfApi, repository: Repository) -> str:
         if commit.commit_id.startswith(revision):
             return str(commit.commit_id)
     raise HubLacks(repository=repository.name, endpoint=repository.address, what=revision)
+
+
+def _wanted(repository: Repository, known: Listing, precision: str) -> tuple[File, ...]:
+    """The files of one precision, which has all that it needs."""
+    for part in parts(precision):
+        for name in PARTS[part].needed:
+            needed = f"{PARTS[part].folder}/{name}"
+            if not any(fnmatch(file.path, needed) for file in known.of_part(part)):
+                where = {"repository": repository.name, "endpoint": repository.address}
+                raise HubLacks(**where, what=f"{needed} ({known.commit})")
+    return known.of(precision)
 
 
 def _belongs(path: str, part: Part) -> bool:

@@ -475,6 +475,15 @@ def test_a_repository_that_lacks_a_needed_file_is_refused_before_anything_is_dow
     assert server.fetched() == []
 
 
+def test_a_mirror_with_one_precision_alone_serves_for_that(
+    server: FaultyHub, repository: Repository, published: Path
+) -> None:
+    server.files.pop("ckpts/hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt")
+    assert is_the_same(hub.download(repository), published)
+    with pytest.raises(HubLacks, match=r"mp_rank_00_model_states\.pt"):
+        hub.missing(repository, "bf16")
+
+
 def test_a_commit_that_is_not_there_is_named(repository: Repository) -> None:
     with pytest.raises(HubLacks, match="abcdef0"):
         hub.listing(dataclasses.replace(repository, revision="abcdef0"))
