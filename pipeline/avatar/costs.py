@@ -513,7 +513,7 @@ def _shortage(work: Work, need: Need, machine: Machine) -> Notice:
     values |= {"seconds": work.num_frames / FPS}
     for name, needed, free in (("ram", need.host, machine.free_ram), ("vram", need.device, machine.free_vram or 0)):
         # rounded apart, so that a miss by a hair does not read as none
-        values |= {name: math.ceil(10 * needed / GIBIBYTE) / 10, f"free_{name}": int(10 * free / GIBIBYTE) / 10}
+        values |= {name: math.ceil(10 * needed / GIBIBYTE) / 10, f"free_{name}": int(10 * free / GIBIBYTE + 0.01) / 10}
     return Notice("PlanShortOfRam" if machine.free_vram is None else "PlanShortOfMemory", values)
 
 
