@@ -15,6 +15,7 @@ from huggingface_hub import SpaceCard
 
 from pipeline.__main__ import parser
 from pipeline.request import ENGINES
+from tests.benchmarks import hardware_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -145,3 +146,9 @@ def test_every_part_of_the_page_the_readme_points_to_is_here():
     }
     for anchor in re.findall(r"\]\(#([^)]+)\)", BODY):
         assert anchor in headings
+
+
+def test_the_hardware_table_is_what_the_cost_model_says():
+    assert f"\n\n{hardware_table.table()}\n\n" in BODY
+    rows = hardware_table.table().splitlines()[2:]
+    assert all(row.endswith("| estimated |") or re.search(r"measured .*\d{4}.*`python -m", row) for row in rows)
