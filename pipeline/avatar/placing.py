@@ -55,7 +55,7 @@ class Room:
         if self.inside is not None:
             self.inside.go()
             self.inside = None
-            if self.device.type != "cpu":
+            if self.device.type in ("cuda", "mps"):
                 getattr(torch, self.device.type).empty_cache()  # what lies in pieces of this model's sizes
 
 
