@@ -282,6 +282,11 @@ def accepts_licence() -> bool:
     return os.environ.get("PORTRAIT_ACCEPT_LICENCE", "").lower() in ("1", "t", "true", "yes")
 
 
+def rehearses() -> bool:
+    """Whether PORTRAIT_REHEARSAL says that the page's avatar engine is to use a tiny model of random numbers."""
+    return os.environ.get("PORTRAIT_REHEARSAL", "").lower() in ("1", "t", "true", "yes")
+
+
 def on_zero_gpu() -> bool:
     """Whether this is a Space on ZeroGPU, where torch says that there is a card and none is, outside of a lease.
 
@@ -310,17 +315,19 @@ def measure_machine(weights: Path | None = None, *, device: str | None = None, w
     Raises:
         ImportError: torch or psutil is not installed.
     """
-    from pipeline.avatar import calibrate, cards  # imported here: it brings torch with it
-
     folder = cache_folder()
-    free_ram = int(min(calibrate.free_ram(), container_memory_left()))
     free_disk = shutil.disk_usage(_nearest(weights or folder)).free
-    if device is None and on_zero_gpu():
-        card = cards.ZERO_GPU
-        return Machine("cuda", card.name, int(card.gib * GIBIBYTE), free_ram, free_disk, card.rates)
-    device, name, free_vram = calibrate.find_device(device)
+    if device is None and on_zero_gpu():  # whose page imports no torch
+        from pipeline.avatar.cards import ZERO_GPU
+
+        free_vram = int(ZERO_GPU.gib * GIBIBYTE)
+        return Machine("cuda", ZERO_GPU.name, free_vram, usable_memory() or 0, free_disk, ZERO_GPU.rates)
+    from pipeline.avatar import calibrate  # imported here: it brings torch with it
+
+    free_ram = int(min(calibrate.free_ram(), container_memory_left()))
+    device, name, own = calibrate.find_device(device)
     rates = calibrate.rates_of(device, folder, name=f"{device} {name}") if with_rates else None
-    return Machine(device, name, free_vram, free_ram, free_disk, rates)
+    return Machine(device, name, own, free_ram, free_disk, rates)
 
 
 def _nearest(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """What the machine offers is found by looking, and what is missing is said in both languages."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,54 @@ def test_a_graphics_card_is_found_by_its_drivers_program(monkeypatch, tmp_path, 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert hardware.graphics_card() == name
+
+
+def test_this_machine_is_measured_and_its_rates_remembered(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bare = hardware.measure_machine(tmp_path / "not" / "there", device="cpu", with_rates=False)
+    assert (bare.device, bare.free_vram, bare.rates) == ("cpu", None, None) and bare.name
+    assert 2**20 < bare.free_ram < 2**50 and 0 < bare.free_disk <= shutil.disk_usage(tmp_path).total
+    assert not hardware.cache_folder().exists()
+    rates = hardware.Rates(1.0, 2.0, 3.0, 4.0)
+    monkeypatch.setattr("pipeline.avatar.calibrate.measure_rates", lambda *_: rates)
+    assert hardware.measure_machine(device="cpu").rates == rates
+    monkeypatch.delattr("pipeline.avatar.calibrate.measure_rates")
+    assert hardware.measure_machine(device="cpu").rates == rates
+
+
+def test_a_container_leaves_what_it_has_not_taken_and_what_it_would_drop(monkeypatch, tmp_path):
+    files = {
+        "CONTAINER_LIMIT": "1000\n",
+        "CONTAINER_USED": "700\n",
+        "CONTAINER_STATISTICS": "anon 9\ninactive_file 50\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        monkeypatch.setattr(hardware, name, tmp_path / name)
+    assert hardware.container_memory_left() == 350
+    (tmp_path / "CONTAINER_USED").write_text("2000")
+    assert hardware.container_memory_left() == 0
+    (tmp_path / "CONTAINER_LIMIT").write_text("max\n")
+    assert hardware.container_memory_left() == float("inf")
+
+
+@pytest.mark.parametrize("value, on", [("true", True), ("1", True), ("", False), ("0", False), (None, False)])
+def test_zero_gpu_is_told_by_its_variable(monkeypatch, value, on):
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SPACES_ZERO_GPU", value)
+    assert hardware.on_zero_gpu() is on
+
+
+def test_on_zero_gpu_a_large_card_is_planned_for_without_torch():
+    program = (
+        "import sys; from pipeline import hardware; found = hardware.measure_machine()\n"
+        "assert found.device == 'cuda' and 'ZeroGPU' in found.name and found.rates.assumed\n"
+        "assert 40 * 2**30 < found.free_vram < 48 * 2**30 and found.free_ram\n"
+        "assert not {'torch', 'spaces'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "SPACES_ZERO_GPU": "true"}
+    subprocess.run([sys.executable, "-c", program], cwd=PROJECT, env=environment, check=True, timeout=120)
 
 
 def test_looking_at_everything_imports_no_torch():
