@@ -86,7 +86,8 @@ def _run_double(
         _Side(
             window.hidden_states,
             block.norm1.norm,
-            *image[:2],
+            image[0],
+            image[1],
             attn.to_q,
             attn.to_k,
             attn.to_v,
@@ -97,7 +98,8 @@ def _run_double(
         _Side(
             window.encoder_hidden_states,
             block.norm1_context.norm,
-            *text[:2],
+            text[0],
+            text[1],
             attn.add_q_proj,
             attn.add_k_proj,
             attn.add_v_proj,

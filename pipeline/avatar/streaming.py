@@ -216,7 +216,8 @@ class WeightStream:
         else:
             slot.filled = Future()
             try:
-                slot.filled.set_result(self._fill(slot, self.units[number]))
+                self._fill(slot, self.units[number])
+                slot.filled.set_result(None)
             except Exception as error:
                 slot.filled.set_exception(error)
         return slot
