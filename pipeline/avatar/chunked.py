@@ -1,5 +1,5 @@
 """The transformer's blocks computed some thousand tokens at a time, in place, so that what passes through them fits
-small cards: about 6 copies of the tokens at once, where the blocks' own `forward` takes 17.
+small cards: four copies of the tokens beside themselves, where the blocks' own `forward` takes up to 17.
 
 Computes what the blocks compute, by their own layers, and knows nothing of where those are kept.
 """

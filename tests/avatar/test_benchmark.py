@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pipeline.avatar.fp8 import FP8
+from pipeline.avatar.streaming import tensors_of
 from pipeline.avatar.weights import build_transformer
 from tests.avatar.builds import TRANSFORMER
-from tests.benchmarks import avatar_model
+from tests.benchmarks import avatar, avatar_model
 from tests.benchmarks.avatar_model import (
     WINDOWS,
     Window,
@@ -126,6 +127,77 @@ def test_an_error_of_the_device_ends_its_own_table_and_the_run_in_the_end(
     with pytest.raises(RuntimeError, match=r"not everything was measured: out of memory$"):
         report_times(CPU, TINY, SMALL)
     assert "not measured on a GPU" in capsys.readouterr().out
+
+
+CLIP = [
+    "--synthetic-weights",
+    "--size",
+    "704x768",
+    "--frames",
+    "9",
+    "--tiny",
+    "--inference-steps",
+    "14",
+    "--steps",
+    "1",
+]
+
+
+@pytest.mark.parametrize("placement", ["resident", "offload-models", "stream-blocks"])
+def test_a_clip_is_measured_in_every_placement(capsys: pytest.CaptureFixture[str], placement: str) -> None:
+    measured = avatar.main([*CLIP, "--placement", placement, "--memory-limit-gib", "8"])
+    printed = capsys.readouterr().out
+    assert f"80×96, 9 frames, 1 window(s); {placement}" in printed
+    assert "Memory limit 8 GiB, not enforced: no CUDA device" in printed
+    assert (measured.num_full, measured.num_cached) == (12, 2)
+    assert min(measured.first, measured.full, measured.cached, measured.decoding, measured.ceiling) > 0
+    assert 0 <= measured.waiting < 1 and (placement == "stream-blocks" or measured.waiting == 0)
+    assert printed.count("not measured on a GPU") == 2
+
+
+def test_the_whole_clip_is_worked_out_from_its_steps() -> None:
+    measured = avatar.Measured(
+        first=9,
+        full=5,
+        cached=1,
+        decoding=36,
+        waiting=0,
+        flops=1,
+        ceiling=1,
+        denoising_bytes=None,
+        decoding_bytes=None,
+        tiling="published",
+        num_full=30,
+        num_cached=20,
+    )
+    assert measured.minutes == (4 + 30 * 5 + 20 * 1 + 36) / 60
+
+
+def test_repeated_blocks_take_the_memory_of_one_of_each_kind_and_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def size(is_repeated: bool) -> int:
+        model = avatar.synthetic_transformer(TINY, fp8=True, device=CPU, is_repeated=is_repeated)
+        tensors = [tensor for block in model.blocks for tensor in tensors_of(block)]
+        return sum({tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+    assert 2 * size(True) < size(False) + size(True) < 3 * size(True)  # 2 kinds alone and 3 alike
+    avatar.main([*CLIP, "--repeat-block"])
+    assert "One block's weights of each kind are repeated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "700x768"], "multiples of 16, got 700x768"),
+        (["--size", "large"], "'large' is no HEIGHTxWIDTH"),
+        (["--steps", "50"], "--steps must be 1 to 49, got 50"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit):
+        avatar.main(["--synthetic-weights", *arguments])
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.gpu

@@ -17,13 +17,15 @@ from pipeline.avatar import chunked, streaming
 from pipeline.avatar.branches import Branch, one_after_another
 from pipeline.avatar.chunked import modulation_of, modulators, run_in_chunks
 from pipeline.avatar.fp8 import ScaledFp8Linear, dequantized_once, swap_linears
+from pipeline.avatar.portrait import TOKEN_PX
 from pipeline.avatar.streaming import StreamedTransformer, Unit, Waits, WeightStream, spread, tensors_of
 from pipeline.avatar.tiny import in_fp8, published_tensors
-from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
-from pipeline.avatar.weights import convert_transformer_file, load_transformer
+from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel, HunyuanVideoAvatarWindow
+from pipeline.avatar.weights import build_transformer, convert_transformer_file, load_transformer
 from tests.avatar.builds import make_inputs, make_transformer
 from tests.avatar.memory import LiveBytes
 from tests.avatar.published import TINY
+from tests.benchmarks.avatar_model import Window, block_inputs
 
 CPU = torch.device("cpu")
 TIMESTEPS = (700.0, 400.0, 100.0)
@@ -96,6 +98,24 @@ def test_chunks_take_a_third_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
         stock = units(block, lambda block, window: window.run(block))
         ours = units(block, lambda block, window: run_in_chunks(block, window, modulation_of(block, window.temb)))
         assert ours < 5.5 and stock > 2 * ours, (type(block).__name__, ours, stock)
+
+
+def test_at_the_real_size_queries_keys_values_and_what_they_give_are_all_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunked, "dispatch_attention_fn", lambda query, *_, **__: torch.empty_like(query))
+    size = Window(704, 768)
+    model = build_transformer({"num_layers": 2, "num_single_layers": 1}).bfloat16()
+    with torch.device("meta"):
+        given = block_inputs(model, size, torch.device("meta"), torch.bfloat16)
+        image, text, temb, _, rotary, spoken, weights, _ = given
+        for block in model.blocks:
+            shape = (size.latent_frames, size.height // TOKEN_PX, size.width // TOKEN_PX)
+            window = HunyuanVideoAvatarWindow(shape, temb, rotary, image, text, spoken, weights)
+            modulation = modulation_of(block, temb)
+            with LiveBytes() as counted:
+                run_in_chunks(block, window, modulation)
+            assert counted.peak < 4.05 * (image.nbytes + text.nbytes), type(block).__name__
 
 
 def test_fp8_layers_are_dequantised_once_for_all_chunks() -> None:
