@@ -5,7 +5,7 @@
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
-    ├── EngineError    EngineUnavailable ModelFileDamaged ProcessesUnsuited PlanDoesNotFit
+    ├── EngineError    EngineUnavailable ModelFileDamaged PresetUnavailable ProcessesUnsuited PlanDoesNotFit
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
     ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy DeviceMemoryFull
@@ -158,6 +158,10 @@ class EngineUnavailable(EngineError):
 
 class ModelFileDamaged(EngineError):
     """A model file of the project is not the one it was built with. Values: name, found, expected."""
+
+
+class PresetUnavailable(EngineError):
+    """A speed preset cannot work here. Values: preset, reason_en, reason_fr."""
 
 
 class ProcessesUnsuited(EngineError):

@@ -209,6 +209,42 @@ TEXTS: dict[str, Text] = {
         "Le moteur « {engine} » ne peut pas fonctionner ici : {reason} Le moteur « draft » fonctionne sur tout "
         "ordinateur.",
     ),
+    "PresetUnavailable": Text(
+        "The speed preset '{preset}' cannot work here: {reason}",
+        "Le réglage de vitesse « {preset} » ne peut pas fonctionner ici : {reason}",
+    ),
+    # why a speed preset cannot work: the {reason} of PresetUnavailable
+    "PresetNotInLeases": Text(
+        "on ZeroGPU a clip is made in several leases, and what this preset keeps cannot go from one to the next. Use "
+        "'published'.",
+        "sur ZeroGPU un clip se fait en plusieurs fois, et ce que ce réglage conserve ne passe pas de l'une à l'autre. "
+        "Utilisez « published ».",
+    ),
+    "PresetNotStreamed": Text(
+        "weights that are streamed serve both branches of a step at once, which this preset does not allow. Use "
+        "'published', or place the models otherwise.",
+        "des poids chargés par blocs servent les deux branches d'un pas à la fois, ce que ce réglage ne permet pas. "
+        "Utilisez « published », ou placez les modèles autrement.",
+    ),
+    "PresetNotShared": Text(
+        "it keeps what one process computes alone, and several share this clip. Use 'published'.",
+        "il conserve ce qu'un seul processus calcule, et plusieurs se partagent ce clip. Utilisez « published ».",
+    ),
+    "PresetNeedsFp8": Text(
+        "fp8 products need weights in fp8 and an NVIDIA card of the generations Ada, Hopper or Blackwell. Use "
+        "'published'.",
+        "les produits en fp8 demandent des poids en fp8 et une carte NVIDIA des générations Ada, Hopper ou Blackwell. "
+        "Utilisez « published ».",
+    ),
+    "PresetNeedsResident": Text(
+        "blocks are compiled for models that stay on an NVIDIA card of their own. Use 'published'.",
+        "les blocs se compilent pour des modèles qui restent sur une carte NVIDIA à eux. Utilisez « published ».",
+    ),
+    "PresetNeedsSage": Text(
+        "it needs an NVIDIA card and the package sageattention, 2.1.1 or later. Install it, or use 'published'.",
+        "il faut une carte NVIDIA et le paquet sageattention, version 2.1.1 ou plus récente. Installez-le, ou utilisez "
+        "« published ».",
+    ),
     "ProcessesUnsuited": Text(
         "{found} processes cannot share the model's {heads} attention heads. Start torchrun with one of these numbers: "
         "{possible}.",
@@ -519,6 +555,52 @@ TEXTS: dict[str, Text] = {
         "L'enregistrement est très faible; la bouche le suit, les auditeurs peut-être pas.",
     ),
     # --- how the denoiser is made fast ------------------------------------------------------------------------------
+    "PresetPublished": Text(
+        "As the model's authors ship it: 20 of 50 steps compute the last block alone.",
+        "Tel que les auteurs du modèle le livrent : 20 pas sur 50 ne calculent que le dernier bloc.",
+    ),
+    "PresetReference": Text(
+        "Every step is computed in full; 1.7 times the work of 'published'.",
+        "Chaque pas est calculé en entier; 1,7 fois le travail de « published ».",
+    ),
+    "PresetFirstBlockCache": Text(
+        "A step whose first block changes little since the last one re-uses the other blocks' result. Its effect on "
+        "this model is not known; an interrupted clip begins anew.",
+        "Un pas dont le premier bloc change peu depuis le précédent reprend le résultat des autres blocs. Son effet "
+        "sur ce modèle n'est pas connu; un clip interrompu recommence.",
+    ),
+    "PresetMagCache": Text(
+        "Steps that, going by figures published for HunyuanVideo, change little re-use what the blocks added before. "
+        "Not calibrated for this model; an interrupted clip begins anew.",
+        "Les pas qui, d'après des chiffres publiés pour HunyuanVideo, changent peu reprennent ce que les blocs ont "
+        "ajouté avant. Non étalonné pour ce modèle; un clip interrompu recommence.",
+    ),
+    "PresetTaylorSeer": Text(
+        "Between the full steps of 'published' the prediction is continued along its last slope, without any block. "
+        "Its effect on this model is not known; an interrupted clip begins anew.",
+        "Entre les pas complets de « published », la prédiction suit sa dernière pente, sans aucun bloc. Son effet sur "
+        "ce modèle n'est pas connu; un clip interrompu recommence.",
+    ),
+    "PresetSkipLateNegative": Text(
+        "Experimental: from the middle on, guidance goes on by what the two branches differed by last, and only one is "
+        "computed.",
+        "Expérimental : à partir du milieu, le guidage suit le dernier écart entre les deux branches, et une seule est "
+        "calculée.",
+    ),
+    "PresetFp8Matmul": Text(
+        "As 'published', with matrix products in fp8 on cards that can; less exact.",
+        "Comme « published », avec des produits de matrices en fp8 sur les cartes qui le peuvent; moins exact.",
+    ),
+    "PresetCompiled": Text(
+        "As 'published', with compiled blocks: the first step takes minutes, the others less; same result up to "
+        "rounding.",
+        "Comme « published », avec des blocs compilés : le premier pas prend des minutes, les autres moins; même "
+        "résultat aux arrondis près.",
+    ),
+    "PresetSageAttention": Text(
+        "As 'published', with attention that computes with fewer bits where that is faster.",
+        "Comme « published », avec une attention calculée avec moins de bits là où c'est plus rapide.",
+    ),
     "AttentionDefault": Text(
         "Attention is computed by PyTorch's own choice of kernel: of {count} kernels that were timed here and computed "
         "rightly, none is clearly faster.",
@@ -753,12 +835,17 @@ TEXTS: dict[str, Text] = {
         "How much is to be downloaded is told by others; the Hub was not asked.",
         "La taille du téléchargement est celle que d'autres rapportent; le Hub n'a pas été interrogé.",
     ),
-    "CliDays": Text("{days} days", "{days} jours"),
     "CliPlanEstimated": Text(
         "All figures are estimates, without download; a render may take up to twice as long, and tells what is left as "
         "it goes.",
         "Tous les chiffres sont des estimations, sans le téléchargement; un rendu peut prendre jusqu'à deux fois plus, "
         "et dit en chemin ce qui reste.",
+    ),
+    "PlanShorten": Text(
+        "The model works in windows of about 5 s: with a voice of {limit} s at most the clip would take {percent} % of "
+        "the time.",
+        "Le modèle travaille par fenêtres d'environ 5 s : avec une voix d'au plus {limit} s, le clip prendrait "
+        "{percent} % du temps.",
     ),
     # which of several plans is recommended, and why
     "PlanRecommended": Text(
@@ -994,6 +1081,50 @@ TEXTS: dict[str, Text] = {
         "Something went wrong on our side; it is noted in the log. Try again, or try another picture or recording.",
         "Un problème est survenu de notre côté; il est noté au journal. Réessayez, ou essayez une autre image ou un "
         "autre enregistrement.",
+    ),
+    "PageStepCount": Text("{done} of {total}", "{done} sur {total}"),
+    "PagePreview": Text("The clip as it is seen coming", "Le clip tel qu'il s'annonce"),
+    "PageKept": Text(
+        "Stopped. What is done is kept for a day: “Resume” goes on from there.",
+        "Arrêté. Ce qui est fait est conservé un jour : «\u00a0Reprendre\u00a0» continue de là.",
+    ),
+    "PagePaused": Text(
+        "Paused: there is no graphics card for you now. What is done is kept for a day; resume later.",
+        "En pause : aucune carte graphique pour vous en ce moment. Ce qui est fait est conservé un jour; reprenez plus "
+        "tard.",
+    ),
+    "PageResume": Text("Resume", "Reprendre"),
+    "PagePromptLabel": Text("Prompt", "Consigne"),
+    "PagePromptInfo": Text("What is seen, in words.", "Ce qu'on voit, en mots."),
+    "PagePromptHint": Text(
+        "A woman speaks to the camera in a sunny kitchen.", "Une femme parle à la caméra dans une cuisine ensoleillée."
+    ),
+    "PageAvatarSizeLabel": Text("Shorter side, pixels", "Petit côté, pixels"),
+    "PageStepsLabel": Text("Steps", "Étapes"),
+    "PagePresetLabel": Text("Speed preset", "Préréglage de vitesse"),
+    "PagePlanColumns": Text("Size|Steps, preset|Time|Memory (GiB)", "Taille|Étapes, préréglage|Temps|Mémoire (Gio)"),
+    "PagePlanDownload": Text(
+        "Before the first clip, {gigabytes} GB are downloaded once.",
+        "Avant le premier clip, {gigabytes} Go sont téléchargés, une fois.",
+    ),
+    "PageZeroGpu": Text(
+        "Of your daily share of graphics card time this takes about {time}; visitors without an account have 2 minutes "
+        "a day, with a free one 5. When it is used up, the render waits and can be resumed.",
+        "De votre part quotidienne de temps de carte graphique, cela prend environ {time}; sans compte on a 2 minutes "
+        "par jour, avec un compte gratuit 5. Une fois épuisée, le rendu attend et peut être repris.",
+    ),
+    "PageLicence": Text(
+        "The avatar's weights come from Tencent under the Tencent Hunyuan Community License: **not licensed in the "
+        "European Union, the United Kingdom and South Korea**. Clips must be labelled as generated wherever they could "
+        "be taken for real. [The licence](https://huggingface.co/tencent/HunyuanVideo-Avatar/blob/main/LICENSE).",
+        "Les poids de l'avatar viennent de Tencent sous la Tencent Hunyuan Community License : **sans licence dans "
+        "l'Union européenne, au Royaume-Uni et en Corée du Sud**. Les clips doivent être signalés comme générés "
+        "partout où on pourrait les croire réels. "
+        "[La licence](https://huggingface.co/tencent/HunyuanVideo-Avatar/blob/main/LICENSE).",
+    ),
+    "PageLicenceAccept": Text(
+        "I have read the licence and accept it; I am not in one of those places.",
+        "J'ai lu la licence et je l'accepte; je ne suis pas dans un de ces lieux.",
     ),
     "PagePictureMissing": Text("A picture is missing: add one.", "Il manque une image : ajoutez-en une."),
     "PageVoiceMissing": Text(

@@ -185,7 +185,7 @@ def candidates(device: torch.device) -> list[str]:
     names = list(ON_PROCESSOR if device.type == "cpu" else NAMES)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) != HOPPER:
         names.remove("_flash_3")
-    return [name for name in names if _is_installed(name)]
+    return [name for name in names if is_installed(name)]
 
 
 def use(transformer: torch.nn.Module, backend: str) -> None:
@@ -205,7 +205,8 @@ def use(transformer: torch.nn.Module, backend: str) -> None:
             processor._attention_backend = name
 
 
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
+    """Whether there is what a kernel needs, by its name in diffusers."""
     try:
         _check_attention_backend_requirements(AttentionBackendName(name))
     except RuntimeError:
@@ -267,7 +268,7 @@ def _read(path: Path) -> dict[str, Trial] | None:
         trials = {str(name): Trial(**trial) for name, trial in kept["trials"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return trials if DEFAULT in trials and all(_is_installed(name) for name in trials) else None
+    return trials if DEFAULT in trials and all(is_installed(name) for name in trials) else None
 
 
 def _write(path: Path, trials: dict[str, Trial]) -> None:

@@ -35,6 +35,7 @@ from transformers import (
 from pipeline.avatar import audio as speech
 from pipeline.avatar import autoencoder, portrait, presets, text, weights
 from pipeline.avatar.branches import Predict, one_after_another
+from pipeline.avatar.caching import serves_windows
 from pipeline.avatar.sampler import Conditions, DenoisingRun, Settings, Speaker, denoise_step, make_scheduler
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.windows import plan_timeline
@@ -350,10 +351,11 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         timeline = plan_timeline(
             longest if num_frames is None else _whole("num_frames", num_frames), full_window=full_window
         )
-        if timeline.num_windows > 1 and self.transformer.is_cache_enabled:
+        if timeline.num_windows > 1 and self.transformer.is_cache_enabled and not serves_windows(self.predict):
             raise ValueError(
                 f"a clip of {timeline.num_frames} frames takes {timeline.num_windows} windows, which move every step; "
-                "diffusers' caches keep what belongs to other frames: call transformer.disable_cache()"
+                "diffusers' caches keep what belongs to other frames: let caching.ByFrame predict, or call "
+                "transformer.disable_cache()"
             )
         if not full_window and timeline.num_windows == 1:
             logger.warning("full_window=False is experimental: the model was trained on 129 frames.")

@@ -16,7 +16,7 @@ SMALL = {"heads": 2, "head_dim": 16, "num_tokens": 40}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_installed_computes_rightly_on_the_processor(dtype: torch.dtype) -> None:
+def test_whatis_installed_computes_rightly_on_the_processor(dtype: torch.dtype) -> None:
     trials = measure(CPU, dtype=dtype, **SMALL)
     assert list(trials) == ["native", "_native_flash", "_native_math"]
     for trial in trials.values():
@@ -24,7 +24,7 @@ def test_what_is_installed_computes_rightly_on_the_processor(dtype: torch.dtype)
 
 
 def test_packages_that_are_missing_are_not_tried() -> None:
-    assert not attention._is_installed("sage"), "the test needs a machine without it"
+    assert not attention.is_installed("sage"), "the test needs a machine without it"
     assert "sage" not in candidates(CPU)
 
 
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeyp
 
 
 def test_flash_attention_3_is_kept_from_cards_that_it_would_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_is_installed", lambda name: True)
+    monkeypatch.setattr(attention, "is_installed", lambda name: True)
     for capability, offered in (((9, 0), True), ((12, 0), False), ((8, 6), False)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, told=capability: told)
         assert ("_flash_3" in candidates(torch.device("cuda"))) == offered
