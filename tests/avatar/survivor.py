@@ -1,9 +1,9 @@
 """A process with everything loaded, which forks one that works on a job for each line it reads, so that this one may
 be killed without mercy and begun again within milliseconds.
 
-A line is JSON: `folder` of the job, `pieces` to work at most, `die_at`, the change of a file in the job's folder, from
-1, before which the forked process kills itself (0: none). Answered with a line `pid` when it is forked, perhaps one
-`error`, and one `status`, as `subprocess` has it, when it ended.
+A line is JSON: `folder` of the job, `seconds` of the lease or null, `die_at`, the change of a file in the job's folder,
+from 1, before which the forked process kills itself (0: none). Answered with a line `pid` when it is forked, perhaps
+one `error`, and one `status`, as `subprocess` has it, when it ended.
 """
 
 import json
@@ -11,35 +11,35 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import islice
+import traceback
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).parents[2]
 CHANGES = ("os.rename", "os.remove", "os.mkdir")  # of Python's audit events; beside "open" to write
-TILING = "17-frames"
 
 
 class Survivor:
-    """The other side: starts the process and talks to it."""
+    """The other side: starts the process and talks to it.
 
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tests.avatar.survivor"]
+    Args:
+        weights: Where the tiny repository lies, or is to be written.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        self.facts = {"weights": str(weights), "converted": str(weights / "converted"), "precision": "bf16"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(weights / "cache")}
+        command = [sys.executable, "-m", "tests.avatar.survivor", json.dumps(self.facts)]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.answer() == {"ready": True}
 
-    def start(self, folder: Path, *, pieces: int = 1_000, die_at: int = 0) -> int:
+    def start(self, folder: Path, *, seconds: float | None = None, die_at: int = 0) -> int:
         """Begin to work on a job; the number of the process that does."""
         assert self.process.stdin is not None
-        print(
-            json.dumps({"folder": str(folder), "pieces": pieces, "die_at": die_at}), file=self.process.stdin, flush=True
-        )
+        line = json.dumps({"folder": str(folder), "seconds": seconds, "die_at": die_at})
+        print(line, file=self.process.stdin, flush=True)
         return self.answer()["pid"]
 
     def wait(self) -> dict[str, Any]:
@@ -49,9 +49,9 @@ class Survivor:
             ended |= self.answer()
         return ended
 
-    def work(self, folder: Path, *, pieces: int = 1_000, die_at: int = 0) -> dict[str, Any]:
+    def work(self, folder: Path, *, seconds: float | None = None, die_at: int = 0) -> dict[str, Any]:
         """`start` and `wait`."""
-        self.start(folder, pieces=pieces, die_at=die_at)
+        self.start(folder, seconds=seconds, die_at=die_at)
         return self.wait()
 
     def answer(self) -> dict[str, Any]:
@@ -84,11 +84,14 @@ def main() -> None:
     """Read lines until there are none."""
     import torch
 
+    from pipeline.avatar import tiny, work
     from pipeline.errors import AvatarError
-    from tests.avatar.builds import make_pipeline
 
     torch.set_num_threads(1)
-    pipe = make_pipeline()
+    facts = json.loads(sys.argv[1])
+    if not Path(facts["weights"]).is_dir():
+        tiny.write_repository(Path(facts["weights"]))
+    work.load(facts)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         told = json.loads(line)
@@ -97,52 +100,20 @@ def main() -> None:
             try:
                 if told["die_at"]:
                     die_at(told["die_at"], Path(told["folder"]))
-                for _ in islice(pieces_of(Path(told["folder"]), pipe), told["pieces"]):
+                for _ in work.work_on(Path(told["folder"]), told["seconds"]):
                     pass
             except AvatarError as error:
                 print(json.dumps({"error": type(error).__name__, "text": str(error)}), flush=True)
                 os._exit(2)
             except KeyboardInterrupt:
                 os._exit(130)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
             os._exit(0)
         print(json.dumps({"pid": child}), flush=True)
         _, status = os.waitpid(child, 0)
         print(json.dumps({"status": os.waitstatus_to_exitcode(status)}), flush=True)
-
-
-def pieces_of(folder: Path, pipe: Any) -> Iterator[None]:
-    """Work on a job, piece by piece."""
-    from pipeline import media
-    from pipeline.avatar.autoencoder import frame_to_uint8
-    from pipeline.avatar.checkpoints import Checkpoints
-    from pipeline.avatar.tilings import TILINGS
-    from pipeline.jobs import Job
-
-    job = Job.open(folder)
-    with job.lock():
-        checkpoints = Checkpoints(job.run_folder)
-        run = checkpoints.load()
-        if run is None:
-            run = pipe.prepare(
-                media.load_portrait(job.request.portrait),
-                media.load_speech(job.request.speech).waveform,
-                seed=job.request.seed,
-                full_window=False,
-                **job.facts,
-            )
-            checkpoints.save(run)
-            yield
-        for _ in pipe.steps(run):
-            checkpoints.save(run)
-            yield
-        total, stride = run.timeline.num_frames, TILINGS[TILING].num_frames_stride
-        first = job.num_frames
-        frames = pipe.decode(run, TILING, first) if first < total else iter(())
-        while (first := job.num_frames) < total:
-            size = min(stride + (first == 0), total - first)
-            job.add_frames(first, np.stack([frame_to_uint8(frame) for frame in islice(frames, size)]))
-            yield
-        job.update(finished=True)
 
 
 if __name__ == "__main__":
