@@ -97,6 +97,14 @@ def test_a_default_that_does_not_fit_is_told_beside_those_that_do(inputs, capsys
     assert "768×704" not in {row[0] for row in rows(printed)}
 
 
+def test_a_voice_a_little_too_long_is_told(inputs, capsys):
+    assert main(["plan", *inputs, "--vram", "24"]) == DONE
+    assert "windows" not in capsys.readouterr().out
+    write_wav(Path(inputs[1]), tone(5.2), 16_000)
+    assert main(["plan", *inputs, "--vram", "24"]) == DONE
+    assert "5.16 s at most the clip would take 50 %" in capsys.readouterr().out
+
+
 def test_it_speaks_french(inputs, capsys, monkeypatch):
     monkeypatch.setenv("LANG", "fr_CA.UTF-8")
     assert main(["plan", *inputs, "--vram", "12,5"]) == DONE

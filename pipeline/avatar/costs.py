@@ -25,16 +25,17 @@ from pipeline.avatar.presets import (
     WINDOW_FRAMES,
 )
 from pipeline.avatar.schedule import plan_step
+from pipeline.avatar.speed import DEFAULT, PRESETS, check
 from pipeline.avatar.tilings import TILINGS, WORKSPACE, Tiling, decoding_bytes, tiling_for
-from pipeline.avatar.windows import Timeline, plan_timeline
-from pipeline.errors import PictureThin, PlanDoesNotFit, SizeUnsupported
+from pipeline.avatar.windows import LEAST_FRAMES, Timeline, plan_timeline
+from pipeline.errors import PictureThin, PlanDoesNotFit, PresetUnavailable, SizeUnsupported
 from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
 from pipeline.plan import FPS, TOKEN_PX, Box, ClipPlan, published_size
 from pipeline.texts import LANGUAGES, Notice
 
-PRESETS = {"published": 1.0}  # speed preset -> share of the published full steps' blocks that it computes
 SIZES = (704, 512, 384, 256)  # pixels, short side: the published ones, offered as alternatives
 STEPS = (50, 30, 20)  # offered as alternatives; fewer follow the same course less closely
+WORTH_OFFERING = 0.9  # of the work: a preset that saves less is not offered
 PATIENCE, NIGHT = 3600, 8 * 3600  # seconds that people wait for a clip, and that a computer may work unwatched
 SMALLEST_SIZE, LARGEST_SIZE = SIZES[-1], SIZES[0]  # what the model was published for
 MAX_ASPECT = 16  # long side over short side of a picture; as portrait.py refuses
@@ -65,6 +66,7 @@ DEQUANTIZED = 2 * 2 * BLOCK_PARAMETERS  # a double block's weights in bf16 besid
 STOCK_UNITS = 17.0  # activations of a single block as diffusers writes it, in units of all its tokens in bf16
 CHUNKED_UNITS, CHUNKED_BYTES = 4.0, 0.1 * GIBIBYTE  # of a double block computed in pieces; see chunked.py
 ROTARY = 2 * 128 * 4  # bytes of a token: cosine and sine in float32
+CACHED_UNITS = 2  # that diffusers' caches keep for each branch: residuals of the first block and of all others
 BUFFERED_BLOCKS = 2  # the one that computes, and the next one coming in
 TEXT_ENCODER = 2 * TEXT_ENCODER_PARAMETERS  # float16
 TEXT_ENCODER_STREAMED = 2.8 * GIBIBYTE  # two layers, the words' embeddings, the eyes, activations
@@ -128,6 +130,13 @@ class AvatarPlan(ClipPlan):
     preset: str
     estimate: Estimate
 
+    @property
+    def work(self) -> "Work":
+        """What it asks for, on whatever machine."""
+        return Work(
+            self.num_frames, self.height, self.width, self.num_inference_steps, self.guidance_scale, self.preset
+        )
+
 
 @dataclass(frozen=True)
 class Work:
@@ -139,6 +148,7 @@ class Work:
         width: Pixels.
         num_inference_steps: Steps.
         guidance_scale: 1 has one branch, more has two.
+        preset: Name of a speed preset.
     """
 
     num_frames: int
@@ -146,6 +156,7 @@ class Work:
     width: int
     num_inference_steps: int = NUM_INFERENCE_STEPS
     guidance_scale: float = GUIDANCE_SCALE
+    preset: str = DEFAULT
 
     @cached_property
     def timeline(self) -> Timeline:
@@ -188,7 +199,10 @@ class Work:
     @property
     def cache_bytes(self) -> int:
         """What is kept of the last full step, for all branches, while it is needed."""
-        if not self.steps[1]:
+        preset = PRESETS[self.preset]
+        if preset.cache is not None:
+            return CACHED_UNITS * self.branches * self.unit
+        if not self.steps[1] or not preset.use_step_cache:
             return 0
         frames = self.timeline.latent_frames + self.timeline.num_windows  # a reference frame for each window
         text = self.timeline.num_windows * TEXT_TOKENS
@@ -225,24 +239,14 @@ def decoded_pixels(work: Work, tiling: Tiling) -> int:
     return area * sum(FRAMES_PER_LATENT * (count - 1) + 1 for count in coded)
 
 
-def job_bytes(plan: AvatarPlan) -> int:
-    """Room on the disk that making a clip takes."""
-    return _work_of(plan).job_bytes
-
-
-def spare_vram(plan: AvatarPlan, free_vram: int) -> int:
-    """Bytes of the device's memory that a plan leaves over with all blocks streamed: blocks may stay in them.
+def spare_vram(work: Work, free_vram: int) -> int:
+    """Bytes of the device's memory that a clip leaves over with all blocks streamed: `place` lets blocks stay there.
 
     Args:
-        plan: Of a clip.
+        work: The clip.
         free_vram: Bytes free now, which may differ from when it was planned.
     """
-    bare = Machine("cuda", "", 0, 0, 0)
-    return max(free_vram - needs(_work_of(plan), bare, Placement.STREAM_BLOCKS).denoising, 0)
-
-
-def _work_of(plan: AvatarPlan) -> Work:
-    return Work(plan.num_frames, plan.height, plan.width, plan.num_inference_steps, plan.guidance_scale)
+    return max(free_vram - needs(work, Machine("cuda", "", 0, 0, 0), Placement.STREAM_BLOCKS).denoising, 0)
 
 
 @dataclass(frozen=True)
@@ -334,9 +338,11 @@ def fits(need: Need, machine: Machine) -> bool:
     return need.device <= (machine.free_vram or 0) and need.host + shared <= machine.free_ram
 
 
-def seconds_of(work: Work, need: Need, rates: Rates, precision: str, share: float = 1.0) -> float:
-    """How long a clip takes, from the press of the button to the mp4; `share` of the full steps' blocks is computed."""
-    matmul, attention = rates.matmul * BLOCK_SHARE, rates.attention * BLOCK_SHARE
+def seconds_of(work: Work, need: Need, rates: Rates, precision: str) -> float:
+    """How long a clip takes, from the press of the button to the mp4."""
+    preset = PRESETS[work.preset]
+    products = (preset.scaled_matmul and rates.matmul_fp8) or rates.matmul
+    matmul, attention = products * BLOCK_SHARE, rates.attention * BLOCK_SHARE
     linear_flops, attention_flops, other_flops = forward_flops(work)
     block = (linear_flops / matmul + attention_flops / attention) / NUM_BLOCKS * work.branches
     source = rates.copy if need.pinned else rates.mapped
@@ -344,7 +350,7 @@ def seconds_of(work: Work, need: Need, rates: Rates, precision: str, share: floa
     for count, size in zip((NUM_DOUBLE, NUM_SINGLE), block_bytes(precision), strict=True):
         full += count * ((1 - need.streamed) * block + need.streamed * max(block, size / source))
     num_full, num_cached, num_kept = work.steps
-    denoising = work.timeline.num_windows * (num_full * full * share + num_cached * block)
+    denoising = work.timeline.num_windows * (num_full * full + num_cached * block) * preset.work
     saving = num_kept * work.cache_bytes / SAVE_RATE
 
     reads = work.branches if need.placement is Placement.STREAM_BLOCKS else 1  # every prompt takes it through anew
@@ -364,7 +370,7 @@ def plan_avatar(
     steps: int = NUM_INFERENCE_STEPS,
     guidance_scale: float = GUIDANCE_SCALE,
     placement: Placement | None = None,
-    preset: str = "published",
+    preset: str = DEFAULT,
     download: int = 0,
     conversion: int = 0,
 ) -> AvatarPlan:
@@ -385,6 +391,7 @@ def plan_avatar(
     Raises:
         SizeUnsupported, PictureThin: a size or picture that the model was not made for.
         PlanDoesNotFit: it does not fit, with the nearest that does.
+        PresetUnavailable: the preset does not go with the device or the placement.
         ValueError: an unknown preset, no steps, or too few frames.
     """
     if preset not in PRESETS:
@@ -392,7 +399,7 @@ def plan_avatar(
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, got {steps}")
     height, width = frame_size(picture_size, size)
-    work = Work(num_frames, height, width, steps, guidance_scale)
+    work = Work(num_frames, height, width, steps, guidance_scale, preset)
     every = [needs(work, machine, way) for way in Placement]
     asked = [need for need in every if placement in (None, need.placement)]
     chosen = next((need for need in asked if fits(need, machine)), None)
@@ -402,8 +409,9 @@ def plan_avatar(
     if chosen is None:
         raise _refusal(_shortage(work, asked[-1], machine), _nearest(work, picture_size, size, machine))
     precision = precision_on(machine.device)
+    check(preset, machine.device, chosen.placement, precision=precision)  # who has room can do more, never less
     estimate = Estimate(
-        seconds=seconds_of(work, chosen, machine.rates or assumed_rates(machine), precision, PRESETS[preset]),
+        seconds=seconds_of(work, chosen, machine.rates or assumed_rates(machine), precision),
         peak_vram=chosen.device,
         host_ram=chosen.host,
         download=download,
@@ -432,7 +440,7 @@ def alternatives(
     picture_size: tuple[int, int],
     size: int = IMAGE_SIZE,
     steps: int = NUM_INFERENCE_STEPS,
-    preset: str = "published",
+    preset: str = DEFAULT,
     **others: Any,
 ) -> list[AvatarPlan]:
     """What is faster than the clip asked for and fits, each changed in one thing, then the fastest of all.
@@ -444,12 +452,12 @@ def alternatives(
     fewer = [one for one in STEPS if one < steps]
     wanted = [(one, steps, preset) for one in smaller]
     wanted += [(size, one, preset) for one in fewer]
-    wanted += [(size, steps, one) for one, share in PRESETS.items() if share < PRESETS[preset]]
+    wanted += [(size, steps, one) for one in PRESETS if PRESETS[one].work < WORTH_OFFERING * PRESETS[preset].work]
     if smaller and fewer:
         wanted.append((smaller[-1], fewer[-1], preset))
     plans: list[AvatarPlan] = []
     for size_, steps_, preset_ in wanted:
-        with contextlib.suppress(PlanDoesNotFit):
+        with contextlib.suppress(PlanDoesNotFit, PresetUnavailable):
             plan = plan_avatar(
                 machine,
                 num_frames=num_frames,
@@ -470,7 +478,7 @@ def recommended(plans: Sequence[AvatarPlan]) -> tuple[AvatarPlan | None, Notice]
     largest of the others that is, else the fastest if it is done in a NIGHT; None stands for the draft engine."""
 
     def is_published(plan: AvatarPlan) -> bool:
-        return plan.num_inference_steps >= NUM_INFERENCE_STEPS and plan.preset == "published"
+        return plan.num_inference_steps >= NUM_INFERENCE_STEPS and plan.preset == DEFAULT
 
     quick = [plan for plan in plans if plan.estimate.seconds <= PATIENCE]
     best = max(quick, key=lambda plan: (is_published(plan), plan.height * plan.width), default=None)
@@ -481,6 +489,21 @@ def recommended(plans: Sequence[AvatarPlan]) -> tuple[AvatarPlan | None, Notice]
     if fastest is None or fastest.estimate.seconds > NIGHT:
         return None, Notice("PlanRecommendedDraft", {"hours": NIGHT // 3600})
     return fastest, Notice("PlanRecommendedFastest", {"minutes": PATIENCE // 60})
+
+
+def frames_of_fewer_windows(num_frames: int, within: int = FPS) -> int | None:
+    """The most frames that take a window less, if hardly fewer; a window costs as much however little it holds.
+
+    Args:
+        num_frames: Of the clip.
+        within: Frames that one may part with.
+
+    Returns:
+        A number of frames; None where there is none in reach.
+    """
+    windows = plan_timeline(num_frames).num_windows
+    shorter = range(num_frames - 1, max(num_frames - 1 - within, LEAST_FRAMES - 1), -1)
+    return next((frames for frames in shorter if plan_timeline(frames).num_windows < windows), None)
 
 
 def frame_size(picture_size: tuple[int, int], size: int) -> tuple[int, int]:

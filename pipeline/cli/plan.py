@@ -12,6 +12,7 @@ from typing import Any
 from pipeline import AvatarError, hardware, media
 from pipeline.avatar import cards, costs
 from pipeline.avatar.costs import AvatarPlan
+from pipeline.avatar.speed import DEFAULT, PRESETS
 from pipeline.cli import DONE, REFUSED
 from pipeline.cli.parser import whole_number
 from pipeline.errors import PlanDoesNotFit
@@ -46,9 +47,7 @@ def add(commands: Any, language: str) -> None:
     )
     names = [placement.value for placement in Placement]
     make.add_argument("--placement", choices=names, help=say("CliPlanPlacement", language, known=", ".join(names)))
-    make.add_argument(
-        "--preset", choices=costs.PRESETS, help=say("CliPlanPreset", language, known=", ".join(costs.PRESETS))
-    )
+    make.add_argument("--preset", choices=PRESETS, help=say("CliPlanPreset", language, known=", ".join(PRESETS)))
     make.add_argument("--vram", metavar="GIB", type=gibibytes(language), help=say("CliPlanVram", language))
     make.add_argument(
         "--ram", metavar="GIB", type=gibibytes(language), help=say("CliPlanRam", language, default=DEFAULT_RAM)
@@ -120,7 +119,13 @@ def run(options: argparse.Namespace, language: str) -> int:
     if why is not None:
         print(why.text(language))
     shown = chosen or plans[0]
+    if (fewer := costs.frames_of_fewer_windows(shown.num_frames)) is not None:
+        windows, limit = shown.work.timeline.num_windows, f"{fewer / shown.fps:.2f}"
+        told = {"limit_en": limit, "limit_fr": limit.replace(".", ","), "percent": round(100 * (windows - 1) / windows)}
+        print(say("PlanShorten", language, **told))
     print(shown.estimate.reason.text(language))
+    for preset in dict.fromkeys(plan.preset for plan in plans if plan.preset != DEFAULT):
+        print(f"{preset}: {say(PRESETS[preset].text, language)}")
     if shown.tiling != "published":
         print(say("CliPlanTiling", language, tiling=shown.tiling))
     if not is_known:
@@ -218,4 +223,4 @@ def time_told(seconds: float, language: str) -> str:
     if minutes <= COUNTED_IN_MINUTES:
         return f"{minutes} min"
     hours = minutes // 60
-    return f"{hours} h {minutes % 60:02}" if hours < COUNTED_IN_HOURS else say("CliDays", language, days=hours // 24)
+    return f"{hours} h {minutes % 60:02}" if hours < COUNTED_IN_HOURS else say("Days", language, count=hours // 24)

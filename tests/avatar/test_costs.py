@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
@@ -20,8 +21,8 @@ from pipeline.avatar.costs import AvatarPlan, Work, alternatives, forward_flops,
 from pipeline.avatar.portrait import MAX_ASPECT
 from pipeline.avatar.tilings import TILINGS
 from pipeline.avatar.weights import build_transformer
-from pipeline.errors import PictureThin, PlanDoesNotFit, SizeUnsupported
-from pipeline.hardware import GIBIBYTE, Machine, Placement
+from pipeline.errors import PictureThin, PlanDoesNotFit, PresetUnavailable, SizeUnsupported
+from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
 from tests.benchmarks import avatar_model
 
 PROJECT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ def test_a_plan_never_exceeds_the_machine(machine: Machine, size: int, frames: i
     shared = cost.peak_vram if machine.device == "mps" else 0
     assert cost.peak_vram <= (machine.free_vram or 0)
     assert cost.host_ram + shared <= machine.free_ram
-    assert costs.job_bytes(found) <= machine.free_disk
+    assert found.work.job_bytes <= machine.free_disk
     assert cost.seconds > 0 and cost.peak_vram >= 0 and cost.host_ram > 0
     assert cost.reason.text("en") and cost.reason.text("fr")
 
@@ -233,7 +234,7 @@ def test_a_miss_by_a_hair_does_not_read_as_none() -> None:
 
 
 def test_disk_for_what_is_to_be_fetched_converted_and_made_is_part_of_the_plan() -> None:
-    job = costs.job_bytes(plan())
+    job = plan().work.job_bytes
     frames = 129 * 704 * 704 * 3
     assert frames < job < frames + 3 * 2**30
     machine = Machine("cuda", "A100", 70 * GIBIBYTE, 60 * GIBIBYTE, job + 10**9)
@@ -280,11 +281,79 @@ def test_blocks_stay_in_the_room_that_a_clip_leaves() -> None:
     machine = imagined_machine(vram_gib=12)
     found = plan(machine)
     assert machine.free_vram is not None
-    spare = costs.spare_vram(found, machine.free_vram)
+    spare = costs.spare_vram(found.work, machine.free_vram)
     need = needs(Work(129, 704, 704), machine, Placement.STREAM_BLOCKS)
     blocks = 20 * costs.block_bytes("fp8")[0] + 40 * costs.block_bytes("fp8")[1]
     assert spare / blocks == pytest.approx(1 - need.streamed, rel=1e-6)
-    assert costs.spare_vram(found, GIBIBYTE) == 0
+    assert costs.spare_vram(found.work, GIBIBYTE) == 0
+
+
+def test_a_preset_costs_its_share_and_goes_only_where_it_can() -> None:
+    published = plan().estimate.seconds
+    assert plan(preset="reference").estimate.seconds > 1.5 * published
+    assert plan(preset="skip-late-negative").estimate.seconds < 0.9 * published
+    assert (
+        Work(129, 704, 704, preset="reference").cache_bytes == 0 < Work(129, 704, 704, preset="mag-cache").cache_bytes
+    )
+    small = imagined_machine(vram_gib=8)
+    with pytest.raises(PresetUnavailable):
+        plan(small, preset="mag-cache")
+    with pytest.raises(PresetUnavailable):
+        plan(placement=Placement.STREAM_BLOCKS, preset="mag-cache")
+    offered = [
+        {one.preset for one in alternatives(machine, num_frames=129, picture_size=SQUARE)}
+        for machine in (small, imagined_machine(vram_gib=80))
+    ]
+    assert "mag-cache" in offered[1] - offered[0] and "skip-late-negative" in offered[0]
+
+
+@given(st.integers(6, 3000))
+def test_a_little_shorter_is_told_where_it_takes_a_window_less(frames: int) -> None:
+    fewer = costs.frames_of_fewer_windows(frames)
+    windows = Work(frames, 256, 256).timeline.num_windows
+    if fewer is None:
+        assert frames < 30 or Work(frames - 25, 256, 256).timeline.num_windows == windows
+    else:
+        assert frames - 25 <= fewer < frames and Work(fewer, 256, 256).timeline.num_windows < windows
+        assert Work(fewer + 1, 256, 256).timeline.num_windows == windows
+
+
+def test_five_seconds_and_a_fifth_are_twice_as_dear_as_a_frame_less() -> None:
+    assert costs.frames_of_fewer_windows(130) == 129 and costs.frames_of_fewer_windows(129) is None
+    assert plan(num_frames=130).estimate.seconds > 1.8 * plan(num_frames=129).estimate.seconds
+
+
+def test_fp8_products_take_their_own_rate() -> None:
+    machine = imagined_machine(vram_gib=80)
+    assert machine.rates is not None
+    faster = replace(machine, rates=replace(machine.rates, matmul_fp8=2 * machine.rates.matmul))
+    assert plan(faster, preset="fp8-matmul").estimate.seconds < plan(faster).estimate.seconds
+    assert plan(machine, preset="fp8-matmul").estimate.seconds == plan(machine).estimate.seconds
+
+
+def test_the_recommended_plan_is_one_that_people_wait_for() -> None:
+    def choose(machine: Machine) -> tuple[AvatarPlan | None, str]:
+        asked = {"num_frames": 129, "picture_size": SQUARE}
+        every = [plan(machine), *alternatives(machine, **asked)]  # type: ignore[arg-type]
+        chosen, why = costs.recommended(every)
+        assert why.text("en") != why.text("fr")
+        return chosen, why.key
+
+    large, key = choose(imagined_machine(vram_gib=80))
+    assert large is not None and key == "PlanRecommended"
+    assert (large.height, large.num_inference_steps, large.preset) == (704, 50, "published")
+    small, key = choose(imagined_machine(vram_gib=8))
+    assert small is not None and key == "PlanRecommended" and small.estimate.seconds <= costs.PATIENCE
+    assert small.num_inference_steps == 50 and small.height < 704
+    base = imagined_machine(device="cpu", ram_gib=64)
+    found = {choose(replace(base, rates=Rates(flops, flops, 1e10, 1e9)))[1] for flops in np.geomspace(1e10, 1e14, 40)}
+    assert found == {
+        "PlanRecommendedDraft",
+        "PlanRecommendedFastest",
+        "PlanRecommendedFewer",
+        "PlanRecommended",
+    }
+    assert costs.recommended([]) == (None, costs.recommended([])[1])
 
 
 # --- cards ----------------------------------------------------------------------------------------------------------
