@@ -226,7 +226,9 @@ def _stream_blocks(
     resident = set(range(len(sizes)))
     while sum(sizes[number] for number in resident) > spare_vram:
         resident = spread(len(resident) - 1, len(sizes))
+    waiting = [block for number, block in enumerate(transformer.blocks[:-1]) if number not in resident]
+    unpinned = [tensors for block in waiting if not (tensors := tensors_of(*unmodulated(block)))[0].is_pinned()]
     # PyTorch rounds every block of pinned memory up to a power of two
-    pinned_bytes = sum(1 << (size - 1).bit_length() for number, size in enumerate(sizes) if number not in resident)
+    pinned_bytes = sum(1 << (bytes_of(tensors) - 1).bit_length() for tensors in unpinned)
     is_pinned = device.type == "cuda" and pinned_bytes + RAM_LEFT <= free_ram
     return StreamedTransformer(transformer, device, resident_blocks=len(resident), pinned=is_pinned)

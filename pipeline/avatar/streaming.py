@@ -5,6 +5,7 @@ Decides nothing: what is streamed is chosen in `placing.py`, the arithmetic of t
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,8 @@ from pipeline.avatar.transformer_hunyuan_avatar import (
     HunyuanVideoAvatarTransformerOutput,
     HunyuanVideoAvatarWindow,
 )
+
+logger = logging.getLogger(__name__)
 
 NUM_SLOTS = 2  # on the device: one unit computes, the next comes in
 ALIGNMENT = 256  # bytes, between the tensors of a unit; matrix products want 16, CUDA's own allocations have 256
@@ -63,7 +66,13 @@ class Unit:
         return views
 
     def pack(self, *, pinned: bool) -> None:
-        """Move the tensors into one block of host memory, from which they are copied in one go."""
+        """Move the tensors into one block of host memory, from which they are copied in one go, if they lie in none."""
+        storage = torch.empty(0, dtype=torch.uint8).set_(self.home[0].untyped_storage())
+        if len(storage) == self.num_bytes and storage.is_pinned() == pinned:
+            views = zip(self.views(storage), self.home, strict=True)
+            if all(view.data_ptr() == tensor.data_ptr() for view, tensor in views):
+                self.packed = storage
+                return
         self.packed = torch.empty(self.num_bytes, dtype=torch.uint8, pin_memory=pinned)
         for view, tensor in zip(self.views(self.packed), self.home, strict=True):
             view.copy_(tensor)
@@ -134,9 +143,11 @@ class WeightStream:
         self._staging: _Staging | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._copies: Any = None
-        if pinned:
-            for unit in self.units:
+        try:
+            for unit in self.units if pinned else ():
                 unit.pack(pinned=self._is_cuda)
+        except RuntimeError as error:  # systems limit what may be pinned, some to half of the memory
+            logger.warning("Some weights will come out of ordinary memory, more slowly: %s", error)
 
     @property
     def tensors(self) -> list[torch.Tensor]:

@@ -94,8 +94,8 @@ class AtHome(TorchDispatchMode):
         self.homes = {tensor.untyped_storage().data_ptr() for tensor in homes}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        is_data = func is torch.ops.aten.detach.default  # nothing is read of it
-        for leaf in () if is_data else tree_leaves((args, kwargs)):
+        asks = func in (torch.ops.aten.detach.default, torch.ops.aten.is_pinned.default)  # nothing is read
+        for leaf in () if asks else tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() in self.homes:
                 raise AssertionError(f"{func} of weights that are not on the device, {tuple(leaf.shape)}")
         return func(*args, **(kwargs or {}))

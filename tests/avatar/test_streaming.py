@@ -168,6 +168,34 @@ def test_a_unit_stays_whole_while_it_is_used_and_the_next_comes_in(
     stream.free()
 
 
+def test_weights_packed_once_are_not_packed_again() -> None:
+    stream, _ = make_stream(pinned=True)
+    tensors = [unit.tensors for unit in stream.units]
+    packed = [unit.packed.data_ptr() for unit in stream.units if unit.packed is not None]
+    again = WeightStream(tensors, CPU, pinned=True)
+    assert [unit.packed.data_ptr() for unit in again.units if unit.packed is not None] == packed != []
+
+
+def test_where_no_more_can_be_pinned_the_rest_comes_out_of_ordinary_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack, packed = Unit.pack, list[Unit]()
+
+    def limited(self: Unit, *, pinned: bool) -> None:
+        if len(packed) == 2:
+            raise RuntimeError("CUDA error: out of memory")
+        packed.append(self)
+        pack(self, pinned=pinned)
+
+    monkeypatch.setattr(Unit, "pack", limited)
+    stream, large = make_stream(pinned=True)
+    assert "ordinary memory" in caplog.text
+    for number, expected in enumerate(large):
+        with stream.here(number):
+            assert torch.equal(stream.units[number].tensors[0], expected)
+    stream.free()
+
+
 def test_the_next_unit_is_there_before_it_is_asked_for() -> None:
     stream, _ = make_stream()
     stream.take(0)

@@ -371,6 +371,10 @@ def main(arguments: Sequence[str] | None = None) -> Measured:
     )
     if is_repeated:
         print("One block's weights of each kind are repeated: what is copied is as much, out of less memory")
+    if isinstance(pipe.predict, StreamedTransformer):
+        units = pipe.predict.weights.units
+        num_pinned = sum(unit.packed is not None for unit in units) if device.type == "cuda" else 0
+        print(f"{len(units)} of {len(transformer.blocks)} blocks are streamed, {num_pinned} out of pinned memory")
     flops = 2.0 * timeline.num_windows * count_flops(config, window).total
     run = synthetic_run(transformer, window, asked.frames, asked.inference_steps)
     try:
