@@ -165,7 +165,7 @@ class PresetUnavailable(EngineError):
 
 
 class ProcessesUnsuited(EngineError):
-    """Several processes cannot share the work evenly. Values: found, heads, possible."""
+    """So many processes cannot share a clip. Values: found, reason_en, reason_fr, possible."""
 
 
 class PlanDoesNotFit(EngineError):

@@ -246,10 +246,18 @@ TEXTS: dict[str, Text] = {
         "« published ».",
     ),
     "ProcessesUnsuited": Text(
-        "{found} processes cannot share the model's {heads} attention heads. Start torchrun with one of these numbers: "
+        "{found} processes cannot share this clip: {reason}. Start torchrun with one of these numbers: {possible}.",
+        "{found} processus ne peuvent pas se partager ce clip : {reason}. Lancez torchrun avec l'un de ces nombres : "
         "{possible}.",
-        "{found} processus ne peuvent pas se partager les {heads} têtes d'attention du modèle. Lancez torchrun avec "
-        "l'un de ces nombres : {possible}.",
+    ),
+    # why not: the {reason} of ProcessesUnsuited
+    "ProcessesByHeads": Text(
+        "the model's {heads} attention heads cannot be divided among them",
+        "les {heads} têtes d'attention du modèle ne peuvent pas être réparties entre eux",
+    ),
+    "ProcessesStreamed": Text(
+        "weights that are streamed serve whole windows, so that two can work at most",
+        "des poids chargés par blocs servent des fenêtres entières, si bien que deux au plus peuvent travailler",
     ),
     "ModelFileDamaged": Text(
         "The model file {name} is not the one this project ships (SHA-256 {found}, expected {expected}). "

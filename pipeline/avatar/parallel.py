@@ -21,11 +21,13 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from pipeline import hardware
 from pipeline.avatar.branches import Branch, Predict, one_after_another
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
+from pipeline.avatar.streaming import StreamedTransformer
 from pipeline.avatar.transformer_hunyuan_avatar import (
     HunyuanVideoAvatarTransformer3DModel,
     HunyuanVideoAvatarTransformerOutput,
 )
 from pipeline.errors import ProcessesUnsuited
+from pipeline.texts import LANGUAGES, Notice
 
 PATIENCE = timedelta(hours=2)  # that processes wait for the first one, which may fetch weights or encode a prompt alone
 NUM_SIDES = 2  # branches of guidance
@@ -110,7 +112,7 @@ def share(pipe: HunyuanVideoAvatarPipeline) -> None:
     run (`once` makes one). A run then ends with the same latents in all of them.
 
     Raises:
-        ProcessesUnsuited: the model's heads cannot be shared by so many.
+        ProcessesUnsuited: the model's heads cannot be shared by so many, or its blocks are streamed.
     """
     if not dist.is_initialized() or isinstance(pipe.predict, Shared):
         return
@@ -171,8 +173,8 @@ class Shared:
 
     Args:
         apart: The processes in two groups, one for each branch; None where their number is odd.
-        together: The processes in one group, for a step with one branch; None where the heads do not allow it: then
-            both groups compute that branch.
+        together: The processes in one group, for a step with one branch; None where their number does not allow it:
+            then both groups compute that branch.
         inner: Computes the branches that fall to this process.
     """
 
@@ -186,17 +188,22 @@ class Shared:
         """For the processes there are.
 
         Raises:
-            ProcessesUnsuited: the model's heads cannot be shared by so many.
+            ProcessesUnsuited: the model's heads cannot be shared by so many, or its blocks are streamed.
         """
         count, heads = dist.get_world_size(), transformer.config.num_attention_heads
+        is_streamed = isinstance(inner, StreamedTransformer)  # which takes whole windows through the blocks
 
         def ways(count: int) -> tuple[bool, bool]:
-            return count % NUM_SIDES == 0 and can_share(count // NUM_SIDES, heads), can_share(count, heads)
+            each = count // NUM_SIDES
+            apart = count % NUM_SIDES == 0 and (each == 1 or not is_streamed) and can_share(each, heads)
+            return apart, count == 1 or (not is_streamed and can_share(count, heads))
 
         apart, together = ways(count)
         if not apart and not together:
             possible = ", ".join(str(number) for number in range(1, MOST_PROCESSES + 1) if any(ways(number)))
-            raise ProcessesUnsuited(found=count, heads=heads, possible=possible)
+            reason = Notice("ProcessesStreamed" if is_streamed else "ProcessesByHeads", {"heads": heads})
+            reasons = {f"reason_{language}": reason.text(language) for language in LANGUAGES}
+            raise ProcessesUnsuited(found=count, possible=possible, **reasons)
         return cls(Arrangement.of(NUM_SIDES) if apart else None, Arrangement.of(1) if together else None, inner)
 
     def __call__(

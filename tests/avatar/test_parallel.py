@@ -22,6 +22,7 @@ from pipeline.avatar import parallel
 from pipeline.avatar.branches import Predict, one_after_another
 from pipeline.avatar.presets import FLOW_SHIFT
 from pipeline.avatar.sampler import DenoisingRun, FrameCache, denoise_step, make_scheduler
+from pipeline.avatar.streaming import StreamedTransformer
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.errors import FileMissing, ProcessesUnsuited
 from tests.avatar.builds import make_pipeline, make_transformer
@@ -38,6 +39,7 @@ class Case:
     heads: int
     guidance_scale: float = 7.5
     is_rounded: bool = False
+    is_streamed: bool = False
 
     def model(self) -> HunyuanVideoAvatarTransformer3DModel:
         return make_transformer(num_attention_heads=self.heads)
@@ -83,7 +85,13 @@ def join(rank: int, count: int, port: int, cases: list[Case], folder: str) -> No
     parallel.start()
     models = {case.heads: case.model() for case in cases}
     predicts = {heads: parallel.Shared.over(model) for heads, model in models.items()}
-    ends = [go_on(case.run(), models[case.heads], predicts[case.heads]) for case in cases]
+    ends = []
+    for case in cases:
+        model, predict = models[case.heads], predicts[case.heads]
+        if case.is_streamed:
+            predict.split_tokens(model, None)
+            predict = parallel.Shared.over(model, StreamedTransformer(model, "cpu"))
+        ends.append(go_on(case.run(), model, predict))
     parallel.stop()
     torch.save(ends, f"{folder}/{rank}.pt")
 
@@ -114,7 +122,7 @@ def apart(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
 @pytest.mark.parametrize(
     ("count", "cases"),
     [
-        (2, [Case(heads=2, is_rounded=True), Case(heads=2), Case(heads=2, guidance_scale=1)]),
+        (2, [Case(2, is_rounded=True), Case(2, guidance_scale=1), Case(2), Case(2, is_streamed=True)]),
         (3, [Case(heads=5)]),
         (4, [Case(heads=4), Case(heads=4, guidance_scale=1), Case(heads=2, guidance_scale=1)]),
     ],
@@ -175,9 +183,13 @@ def test_a_clip_started_by_torchrun_is_the_clip_of_one_process(tmp_path: Path) -
 def test_a_number_of_processes_that_cannot_share_the_heads_is_refused_with_those_that_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    model = make_transformer()
     monkeypatch.setattr(parallel.dist, "get_world_size", lambda: 7)
     with pytest.raises(ProcessesUnsuited, match=r"7 processes cannot share .* 2 attention heads.*: 1, 2, 4\.$"):
-        parallel.Shared.over(make_transformer())
+        parallel.Shared.over(model)
+    monkeypatch.setattr(parallel.dist, "get_world_size", lambda: 4)
+    with pytest.raises(ProcessesUnsuited, match=r"4 processes .* that are streamed .*: 1, 2\.$"):
+        parallel.Shared.over(model, StreamedTransformer(model, "cpu"))
 
 
 def test_heads_are_shared_where_every_process_gets_some() -> None:
