@@ -223,8 +223,7 @@ def test_waiting_for_copies_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             assert slot.filled is not None
             slot.filled.result()  # computing takes longer than the next copy
     with stream.here(1):
-        assert stream.waits.seconds - first < 0.2
-    assert first >= 0.3
+        assert stream.waits.seconds - first < 0.05 < first
     stream.free()
 
 
