@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLHunyuanVideo
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.avatar import cards, costs, fp8
 from pipeline.avatar.cards import CARDS, ZERO_GPU, card_of_size, find_card, imagined_machine
+from pipeline.avatar.chunked import modulation_of, run_in_chunks, unmodulated
 from pipeline.avatar.costs import AvatarPlan, Work, alternatives, forward_flops, needs, plan_avatar
 from pipeline.avatar.portrait import MAX_ASPECT
 from pipeline.avatar.tilings import TILINGS
+from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarWindow
 from pipeline.avatar.weights import build_transformer
 from pipeline.errors import PictureThin, PlanDoesNotFit, PresetUnavailable, SizeUnsupported
 from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
+from tests.avatar.memory import LiveBytes
 from tests.benchmarks import avatar_model
 
 PROJECT = Path(__file__).parents[2]
@@ -66,6 +70,30 @@ def test_weights_are_the_counted_ones() -> None:
     layers = [m for m in model.transformer_blocks[0].modules() if isinstance(m, fp8.ScaledFp8Linear)]
     streamed = sum(layer.weight.nbytes for layer in layers) - 2 * 6 * costs.DIM**2
     assert costs.block_bytes("fp8")[0] == pytest.approx(streamed, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [(704, 768), (512, 512), (384, 384)])
+def test_activations_are_the_counted_ones(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What blocks hold at once beside the tokens that enter, attention as a kernel does it: its output alone."""
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda query, key, value, **_: torch.empty_like(query))
+    model = build_transformer({"num_layers": 2, "num_single_layers": 1}, fp8=True).bfloat16()
+    window, meta = avatar_model.Window(*size), torch.device("meta")
+    work = Work(129, *size)
+    assert window.tokens == work.tokens
+    with meta, torch.no_grad():
+        inputs = avatar_model.block_inputs(model, window, meta, torch.bfloat16)
+        image, text, temb, _, rotary, *audio = inputs
+        rows = HunyuanVideoAvatarWindow((33, size[0] // 16, size[1] // 16), temb, rotary, image, text, *audio)
+        double, single = model.transformer_blocks[1], model.single_transformer_blocks[0]
+        with LiveBytes() as stock:
+            single(*inputs[:5])
+        modulation = modulation_of(double, temb)
+        with LiveBytes() as chunked, fp8.dequantized_once(unmodulated(double), torch.bfloat16):
+            run_in_chunks(double, rows, modulation)
+    assert sum(cosine.nbytes for cosine in rotary) == pytest.approx(costs.ROTARY * work.image_tokens)
+    assert 0.95 * costs.STOCK_UNITS * work.unit < stock.peak <= costs.STOCK_UNITS * work.unit
+    modelled = costs.CHUNKED_UNITS * work.unit + costs.CHUNKED_BYTES + costs.DEQUANTIZED
+    assert 0.9 * modelled < chunked.peak <= 1.01 * modelled
 
 
 @pytest.mark.parametrize("name", TILINGS)
