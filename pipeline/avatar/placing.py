@@ -108,6 +108,11 @@ class Placed:
     hooked: list[nn.Module] = field(default_factory=list)  # models
     handles: list[Any] = field(default_factory=list)  # of hooks on layers
 
+    def is_resident_on(self, device: torch.device) -> bool:
+        """Whether all models stay there."""
+        there = self.room.device
+        return bool(self.residents) and (there.type, there.index or 0) == (device.type, device.index or 0)
+
     def rest(self) -> None:
         """Send the last model out, when all stages of a clip are through."""
         self.room.clear()
@@ -123,8 +128,8 @@ def place(
 ) -> None:
     """Keep the models of a pipeline in a certain way from now on; `unplace` takes it back.
 
-    Whichever it is, the pipeline is used in the same way and gives the same clip. Placed before, it is placed anew.
-    Blocks that wait in pinned memory stay there as ordinary host memory when they are placed otherwise.
+    Whichever it is, the pipeline is used in the same way and gives the same clip. Placed before, it is placed anew; what
+    is resident on this device stays. Blocks that wait in pinned memory stay there as ordinary host memory when they are placed otherwise.
 
     Args:
         pipe: With its models where they were loaded, in host memory as a rule.
@@ -139,8 +144,12 @@ def place(
     Raises:
         ValueError: diffusers' or accelerate's own offloading is on, or for STREAM_BLOCKS a cache of diffusers.
     """
-    unplace(pipe)
     device = torch.device(device)
+    if placement is Placement.RESIDENT and pipe.placed is not None and pipe.placed.is_resident_on(device):
+        for resident in pipe.placed.residents:
+            resident.come()
+        return
+    unplace(pipe)
     pipe._maybe_raise_error_if_group_offload_active(raise_error=True)
     models = {name: model for name, model in pipe.components.items() if isinstance(model, nn.Module)}
     for name, model in models.items():

@@ -188,6 +188,15 @@ def test_placed_anew_takes_the_last_placement_back(fresh: Pipe, portrait: Image.
     assert not any(hasattr(model, "_hf_hook") for model in fresh.components.values())
 
 
+def test_what_is_resident_stays_when_it_is_placed_so_again(fresh: Pipe) -> None:
+    place(fresh, Placement.RESIDENT, "cpu")
+    placed = fresh.placed
+    place(fresh, Placement.RESIDENT, torch.device("cpu", 0))
+    assert fresh.placed is placed
+    place(fresh, Placement.OFFLOAD_MODELS, "cpu")
+    assert fresh.placed is not placed
+
+
 def test_other_offloading_is_refused(fresh: Pipe) -> None:
     fresh.enable_model_cpu_offload(device=CPU)
     with pytest.raises(ValueError, match="is offloaded already: call remove_all_hooks"):
