@@ -128,8 +128,9 @@ def place(
 ) -> None:
     """Keep the models of a pipeline in a certain way from now on; `unplace` takes it back.
 
-    Whichever it is, the pipeline is used in the same way and gives the same clip. Placed before, it is placed anew; what
-    is resident on this device stays. Blocks that wait in pinned memory stay there as ordinary host memory when they are placed otherwise.
+    Whichever it is, the pipeline is used in the same way and gives the same clip. Placed before, it is placed anew;
+    what is resident on this device stays. Blocks that wait in pinned memory lie there, as ordinary host memory, when
+    they are placed otherwise.
 
     Args:
         pipe: With its models where they were loaded, in host memory as a rule.
