@@ -1,5 +1,6 @@
 """Renders that are killed, interrupted or out of disk go on and end as if nothing had happened, byte for byte."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -74,6 +75,14 @@ def progress_of(job: Job) -> int:
     return max(map(int, states), default=0) + len(list((job.folder / "frames").glob("*.npy")))
 
 
+def wait_for(job: Job, pieces: int, process: int) -> None:
+    """Until so many pieces are on the disk, or whoever works on them ended."""
+    with contextlib.suppress(ProcessLookupError):
+        while progress_of(job) < pieces:
+            os.kill(process, 0)
+            time.sleep(0.001)
+
+
 @pytest.fixture(scope="module")
 def whole(survivor: Survivor, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A job that nothing disturbed."""
@@ -96,10 +105,10 @@ def killed_at_random(survivor: Survivor, job: Job, total: int, chance: random.Ra
     for number in range(NUM_KILLS):
         target = int((number + chance.random()) / NUM_KILLS * (total - 1))
         process = survivor.start(job.folder)
-        while progress_of(job) < target:
-            time.sleep(0.001)
+        wait_for(job, target, process)
         time.sleep(chance.uniform(0, 0.1))  # about a step
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
         if survivor.wait() != {"status": -signal.SIGKILL}:
             break  # this process slept so long that the render ended
         reached.append(progress_of(job))
@@ -162,8 +171,7 @@ def test_control_c_leaves_nothing_half_written_and_changes_no_byte(
     job, total = make_job(tmp_path, survivor, SHORT_STEPS), progress_of(short)
     for target in sorted(chance.sample(range(total - 3), 4)):
         process = survivor.start(job.folder)
-        while progress_of(job) < target:
-            time.sleep(0.001)
+        wait_for(job, target, process)
         time.sleep(chance.uniform(0, 0.05))
         os.kill(process, signal.SIGINT)
         assert survivor.wait()["status"] == 130 or job.state.get("finished"), "this process slept"
@@ -197,8 +205,7 @@ def test_two_processes_on_one_job_are_one_too_many(survivor: Survivor, tmp_path:
     with job.lock():
         assert survivor.work(job.folder)["error"] == "JobBusy"
     process = survivor.start(job.folder)
-    while not progress_of(job):
-        time.sleep(0.001)
+    wait_for(job, 1, process)
     assert not job.lock().take()
     os.kill(process, signal.SIGKILL)
     survivor.wait()
