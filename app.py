@@ -1,8 +1,9 @@
-"""The page, its HTTP endpoint and its MCP tool: components, wiring, wording of errors.
+"""The page, its HTTP endpoints and its MCP tools: components, wiring, wording of errors, leases of a ZeroGPU card.
 
-Draws nothing and reads no picture or sound: one render is pipeline.render_steps, started here and watched.
+Draws nothing: one render is pipeline.render_steps, started here and watched.
 """
 
+import base64
 import csv
 import logging
 import math
@@ -10,8 +11,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: i
 import gradio as gr
 import spaces
 
-from pipeline import AvatarError, RenderRequest, RenderResult, hardware, media, render_steps
-from pipeline.engine import Step
-from pipeline.request import MAX_SEED, MAX_TEXT_LENGTH, read_points
-from pipeline.texts import LANGUAGES, TEXTS, say
+from pipeline import AvatarError, RenderRequest, RenderResult, errors, hardware, jobs, media, render_steps, resume_steps
+from pipeline.avatar import costs, hub, leases, licence
+from pipeline.engine import Engine, Step
+from pipeline.request import MAX_PROMPT_LENGTH, MAX_SEED, MAX_STEPS, MAX_TEXT_LENGTH, read_points
+from pipeline.texts import LANGUAGES, TEXTS, number, say
 
 EXAMPLES = Path(__file__).parent / "examples"
 ALIVE_SECONDS = 0.5  # between two words to the page: a cancel takes effect within this
@@ -31,7 +33,10 @@ RENDERS_AT_ONCE = 2  # on two cores a third gains nothing; with one alone, a ten
 QUEUE_LENGTH = 20  # waiting visitors; the next is told to come back
 KEPT_SECONDS = 3 * 3600  # uploads and clips: a full queue of ten-minute recordings takes two hours
 SWEEP_SECONDS = 600  # between two looks for files older than that
-GPU_SECONDS = 60  # one ZeroGPU lease
+JOB_SECRET = "portrait-parlant"  # fixed, so that a browser still finds its job after a restart; its name is random
+GIGABYTE = 10**9  # bytes
+ZERO_GPU = "ZeroGPU"  # begins the titles of the service's refusals. Source: spaces, zero/client.py
+AVATAR_SIZES = sorted(costs.SIZES)
 TITLE = "Portrait Parlant"
 
 log = logging.getLogger(__name__)
@@ -46,6 +51,10 @@ def language_of(request: gr.Request) -> str:
     return "fr" if wanted.lower().startswith("fr") else "en"
 
 
+class Paused(Exception):
+    """The service has no card for this visitor now; the job is kept. Its text is the service's own."""
+
+
 @contextmanager
 def in_words(language: str) -> Iterator[None]:
     """Turn what goes wrong into a sentence in `language`; what is not the visitor's to mend goes to the log."""
@@ -53,7 +62,7 @@ def in_words(language: str) -> Iterator[None]:
         yield
     except AvatarError as error:
         raise refusal(error.text(language), language) from error
-    except gr.Error:
+    except (gr.Error, Paused):
         raise
     except Exception as error:
         log.exception("A render failed")
@@ -77,9 +86,16 @@ def told(step: Step, language: str) -> str:
 
 
 def bar(step: Step, language: str) -> str:
-    """How far the stage has come, drawn."""
+    """How far the stage has come, drawn, and the clip as it is seen coming."""
     counted = f' max="{step.total}" value="{step.done}"' if step.total else ""
-    return f'<progress aria-label="{say("PageProgress", language)}"{counted}></progress>'
+    drawn = f'<progress aria-label="{say("PageProgress", language)}"{counted}></progress>'
+    if step.total:
+        drawn += "\n\n" + say("PageStepCount", language, done=step.done, total=step.total)
+    if step.preview is not None:
+        with suppress(FileNotFoundError):  # the clip was delivered meanwhile
+            picture = base64.b64encode(step.preview.read_bytes()).decode()
+            drawn += f'\n\n<img alt="{say("PagePreview", language)}" src="data:image/jpeg;base64,{picture}">'
+    return drawn
 
 
 def details(result: RenderResult, language: str) -> str:
@@ -109,8 +125,8 @@ def labels() -> gr.I18n:
                 words[language][key] = say(
                     "PageEngineUnavailable", language, engine=words[language][key], reason=reason
                 )
-        for number, row in enumerate(example_rows()):
-            words[language][f"Example{number}"] = row[f"title_{language}"]
+        for place, row in enumerate(example_rows()):
+            words[language][f"Example{place}"] = row[f"title_{language}"]
     return gr.I18n(**words)
 
 
@@ -154,16 +170,46 @@ def validate(portrait, speech, seed, face, points, request: gr.Request) -> list[
     return [gr.validate(not problem, problem) for problem in found]
 
 
-def watched(request: RenderRequest, language: str) -> Generator[Step | RenderResult, None, None]:
-    """Every Step of a render and, last, its result."""
-    with in_words(language):
-        yield (yield from render_steps(request))
+@spaces.GPU(duration=leases.duration)
+def on_gpu(job: str, seconds: float, *_: Any) -> Generator[Step | AvatarError, None, None]:
+    """Work on a job within one lease of a ZeroGPU card: what goes in and comes out is pickled. Elsewhere the same.
+
+    All GPU work goes through this one function: a second one would start a second worker with its own models.
+    """
+    yield from leases.work(job, seconds)
 
 
-@spaces.GPU(duration=GPU_SECONDS)
-def watched_on_gpu(request: RenderRequest, language: str) -> Generator[Step | RenderResult, None, None]:
-    """`watched` inside a lease of a ZeroGPU card: what goes in and comes out is pickled. Elsewhere the same."""
-    yield from watched(request, language)
+def leased(job: Path) -> Generator[Step, None, None]:
+    """One lease, as the engine asks for it.
+
+    Raises:
+        Paused: there is no card for this visitor now.
+        AvatarError: as `work_on`.
+    """
+    try:
+        for met in on_gpu(str(job), leases.seconds_for(jobs.Job.open(job))):
+            if isinstance(met, AvatarError):
+                raise met
+            yield met
+    except gr.Error as error:
+        if not str(error.title).startswith(ZERO_GPU):
+            raise
+        raise Paused(error.message) from error
+
+
+@contextmanager
+def avatar_engine(request: RenderRequest, job: jobs.Job | None = None) -> Iterator[Engine]:
+    """The avatar engine, its work in leases on ZeroGPU, its model a tiny one where PORTRAIT_REHEARSAL says so."""
+    from pipeline.avatar.engine import AvatarEngine, work_here
+
+    lease = leased if hardware.on_zero_gpu() else work_here
+    if hardware.rehearses():
+        from pipeline.avatar.rehearsal import rehearsal  # imports torch
+
+        with rehearsal(request, job, lease) as engine:
+            yield engine
+    else:
+        yield AvatarEngine(request, job, lease)
 
 
 def render(
@@ -176,9 +222,13 @@ def render(
     points: str = "",
     text: str = "",
     language: str = "en",
+    prompt: str = "",
+    avatar_size: int = 512,
+    steps: int = RenderRequest.num_inference_steps,
+    preset: str = RenderRequest.preset,
     request: gr.Request = None,  # type: ignore[assignment]
     progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio reads the default to know that progress is wanted
-) -> Iterator[tuple[Any, Any, Any]]:
+) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Make a character speak: one picture and one voice recording become an mp4 with lip movement and sound.
 
     Use only a face and a voice you have the right to use; the clip is synthetic media.
@@ -187,50 +237,204 @@ def render(
         portrait: A picture of one character, turned to the camera. JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF.
         speech: The voice: a sound file, or a video with sound, of up to ten minutes.
         engine: "draft" runs on any computer in about the length of the recording; "avatar" needs a GPU.
-        size: Width and height of the clip in pixels: 512 or 768.
+        size: Width and height of a draft in pixels: 512 or 768.
         seed: Whole number, as text, from 0 to 2147483647; the same one gives the same movements. Leave
             empty for a random one.
         face: Which face when the picture shows several, as text; 1 is the largest. Leave empty for the largest.
         points: For a drawing or an animal, where the face is, as five "x,y" in pixels of the picture separated by
             spaces: left eye, right eye, left mouth corner, right mouth corner, chin. Leave empty to detect the face.
-        text: The words spoken, if known; the lips then follow them more exactly.
+        text: The words spoken, if known; the lips of a draft then follow them more exactly.
         language: Language of `text`: "en" or "fr".
+        prompt: What is seen, in words, for the avatar.
+        avatar_size: Shorter side of an avatar's clip in pixels: 256, 384, 512 or 704.
+        steps: Steps of the avatar's denoiser, 1 to 100; published: 50.
+        preset: Speed preset of the avatar; "published" is what the model's authors ship.
 
     Returns:
-        The clip (mp4), a status line, and the details: engine, size, length, time taken, seed.
+        The clip (mp4), a status line, the details (engine, size, length, time taken, seed), and the name under which
+        an avatar's render is kept until it is delivered, for "resume".
     """
     tongue = language_of(request)
+
+    def begin(output: Path) -> Generator[Step, None, RenderResult]:
+        if problem := next(filter(None, problems(portrait, speech, seed, face, points, request)), None):
+            raise refusal(problem, tongue)
+        wanted = RenderRequest(
+            portrait=Path(portrait or ""),
+            speech=Path(speech or ""),
+            output=output,
+            engine=engine,
+            size=size if engine == "draft" else avatar_size,
+            seed=int(seed) if seed else None,
+            face=int(face) if face else None,
+            points=read_points(points) if points else None,
+            text=text or "",
+            language=language,
+            prompt=prompt or "",
+            num_inference_steps=int(steps),
+            preset=preset,
+        )
+        hardware.engine_for(wanted)  # refused here when it cannot run
+        if engine == "draft":
+            return (yield from render_steps(wanted))
+        jobs.sweep()
+        with avatar_engine(wanted) as avatar:
+            return (yield from render_steps(wanted, avatar))
+
+    yield from watched(begin, tongue, progress)
+
+
+def resume(
+    job: str,
+    request: gr.Request = None,  # type: ignore[assignment]
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
+) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Go on with an avatar's render that was stopped, paused or broke off; nothing that was done is done again.
+
+    Args:
+        job: The name under which "render" keeps it, 32 letters and digits.
+
+    Returns:
+        As "render".
+    """
+
+    def begin(output: Path) -> Generator[Step, None, RenderResult]:
+        found = jobs.find(job or "")
+        with avatar_engine(found.request, found) as avatar:
+            return (yield from resume_steps(found, avatar, output))
+
+    yield from watched(begin, language_of(request), progress, job)
+
+
+def watched(
+    begin: Callable[[Path], Generator[Step, None, RenderResult]], language: str, progress: gr.Progress, job: str = ""
+) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """What the page shows of a render: the clip at last, a status line, details, and the job to be resumed if any.
+
+    Args:
+        begin: Starts the render; it is given where the mp4 goes.
+        language: "en" or "fr".
+        progress: Gradio's own, for programs that watch.
+        job: Name of the job, where it is known already.
+    """
     # The clip is made in a folder of its own, which goes once Gradio has its copy, and on a refusal or a cancel.
     folder = tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True)
+    spoken, notices = -math.inf, ""
     try:
-        with folder, in_words(tongue):
-            if problem := next(filter(None, problems(portrait, speech, seed, face, points, request)), None):
-                raise refusal(problem, tongue)
-            hardware.engine_for(engine)  # refused here: no lease is taken for an engine that cannot run
-            wanted = RenderRequest(
-                portrait=Path(portrait or ""),
-                speech=Path(speech or ""),
-                output=Path(folder.name) / "portrait-parlant.mp4",
-                engine=engine,
-                size=size,
-                seed=int(seed) if seed else None,
-                face=int(face) if face else None,
-                points=read_points(points) if points else None,
-                text=text or "",
-                language=language,
-            )
-            spoken = -math.inf
-            with closing((watched if engine == "draft" else watched_on_gpu)(wanted, tongue)) as steps:
-                for step in steps:
-                    if isinstance(step, RenderResult):
-                        yield str(step.path), say("PageDone", tongue), details(step, tongue)
-                    elif time.monotonic() - spoken >= ALIVE_SECONDS:
-                        spoken = time.monotonic()
-                        progress((step.done, step.total or None), desc=say(step.stage, tongue))
-                        yield None, told(step, tongue), bar(step, tongue)
+        with folder, in_words(language), closing(with_result(begin(Path(folder.name) / "portrait-parlant.mp4"))) as met:
+            for step in met:
+                if isinstance(step, RenderResult):
+                    yield str(step.path), say("PageDone", language), details(step, language), ""
+                    return
+                if step.notice is not None:
+                    notices += f"\n\n{step.notice.text(language)}"
+                if step.job != job or time.monotonic() - spoken >= ALIVE_SECONDS:
+                    spoken, job = time.monotonic(), step.job or job
+                    progress((step.done, step.total or None), desc=say(step.stage, language))
+                    yield None, told(step, language), bar(step, language) + notices, job
+    except Paused as paused:
+        yield None, "**" + say("PagePaused", language) + f"** {paused}", "", job
     except gr.Error as error:
-        yield None, f"**{error.title}.** {error.message}", ""
+        if isinstance(error.__cause__, errors.JobMissing | errors.JobDamaged | errors.JobChanged):
+            job = ""  # there is nothing to resume
+        yield None, f"**{error.title}.** {error.message}", "", job
         raise
+
+
+def with_result(steps: Generator[Step, None, RenderResult]) -> Generator[Step | RenderResult, None, None]:
+    """Every Step of a render and, last, its result."""
+    yield (yield from steps)
+
+
+def plan(
+    portrait: str | None,
+    speech: str | None,
+    engine: str = "avatar",
+    avatar_size: int = 512,
+    steps: int = RenderRequest.num_inference_steps,
+    preset: str = RenderRequest.preset,
+    request: gr.Request = None,  # type: ignore[assignment]
+) -> str:
+    """Say what an avatar's clip would take on this computer before it is made: time, memory, download; and what fits.
+
+    Args:
+        portrait: As in "render".
+        speech: As in "render".
+        engine: "avatar"; a draft needs no plan.
+        avatar_size: As in "render".
+        steps: As in "render".
+        preset: As in "render".
+
+    Returns:
+        A sentence and a table, in Markdown; "" while there is nothing to plan.
+    """
+    language = language_of(request)
+    if engine != "avatar" or not portrait or not speech:
+        return ""
+    try:
+        wanted = RenderRequest(
+            portrait=Path(portrait),
+            speech=Path(speech),
+            engine=engine,
+            size=avatar_size,
+            num_inference_steps=int(steps),
+            preset=preset,
+        )
+        hardware.engine_for(wanted)
+        from pipeline.avatar import engine as avatar  # measures this computer with torch
+
+        seconds = media.load_speech(wanted.speech).seconds
+        picture_size = media.load_portrait(wanted.portrait).shape[:2]
+        chosen = avatar.plan_avatar(wanted, seconds=seconds, picture_size=picture_size)
+        others = avatar.alternatives(wanted, seconds=seconds, picture_size=picture_size)
+    except AvatarError as error:
+        return error.text(language)
+    told = [chosen.estimate.reason.text(language), plan_table([chosen, *others], language)]
+    if chosen.estimate.download:
+        told.append(say("PagePlanDownload", language, gigabytes=chosen.estimate.download / GIGABYTE))
+    return "\n\n".join([*told, zero_gpu_note(chosen, language)])
+
+
+def plan_table(plans: list[costs.AvatarPlan], language: str) -> str:
+    """Plans side by side, the one asked for first."""
+    rows = [say("PagePlanColumns", language).split("|"), ["---"] * 4]
+    for one in plans:
+        cost = one.estimate
+        memory = number((cost.peak_vram or cost.host_ram) / hardware.GIBIBYTE, language)
+        kind = f"{one.num_inference_steps}, {one.preset}"
+        rows.append([f"{one.width}×{one.height}", kind, costs.time_told(cost.seconds, language), memory])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def zero_gpu_note(one: costs.AvatarPlan, language: str) -> str:
+    """What a plan takes of a visitor's daily share of ZeroGPU; "" elsewhere."""
+    if not hardware.on_zero_gpu():
+        return ""
+    return say("PageZeroGpu", language, **costs.time_in_words(leases.quota_seconds(one.estimate.seconds)))
+
+
+def show_engine(engine: str, request: gr.Request) -> tuple[Any, Any, Any]:
+    """The options of the engine that is chosen: the draft's size; the avatar's, and its licence if not yet accepted."""
+    is_avatar = engine == "avatar"
+    is_open = is_avatar and may_accept() and not licence.is_accepted(hub.published().beside)
+    return gr.Column(visible=is_avatar), gr.Column(visible=is_open), gr.Radio(visible=not is_avatar)
+
+
+def may_accept() -> bool:
+    """Whether the licence is this visitor's to accept: on a Space it is the owner's, by PORTRAIT_ACCEPT_LICENCE."""
+    return not hardware.on_space() and not hardware.rehearses()
+
+
+def accept_licence(is_ticked: bool) -> Any:
+    """Keep that the licence was accepted, and put it away."""
+    if is_ticked and may_accept():
+        licence.accept(hub.published().beside)
+    return gr.Column(visible=not is_ticked)
+
+
+def show_resume(job: str = "") -> Any:
+    """Whether there is something to resume."""
+    return gr.Button(visible=True if job else "hidden")
 
 
 def say_waiting(request: gr.Request, *_: Any) -> tuple[Any, Any]:
@@ -253,14 +457,15 @@ def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
         clip,
         say("PageExampleShown", language),
         "",
+        gr.skip(),
     )
 
 
-def say_ended(shown: str, request: gr.Request) -> tuple[Any, Any, Any]:
+def say_ended(shown: str, job: str, request: gr.Request) -> tuple[Any, Any, Any]:
     """What stands in the status line after a Cancel ("" came in), a refusal or a full queue; no bar, no Cancel."""
     language = language_of(request)
     if not shown:
-        shown = say("PageCancelled", language)
+        shown = say("PageKept" if job else "PageCancelled", language)
     elif not shown.startswith("**"):  # not refused by us: it never began
         shown = say("PageFull", language)
     return shown, "", gr.Button(interactive=False)
@@ -292,7 +497,9 @@ THEME = gr.themes.Default(
 )
 # A Cancel is told apart from a refusal in the page itself, once the render has ended and no step can follow.
 CANCEL = "() => {window.cancelled = true}"
-CANCELLED = "shown => {const pressed = window.cancelled; window.cancelled = false; return [pressed ? '' : shown]}"
+CANCELLED = """(shown, job) => {
+  const pressed = window.cancelled; window.cancelled = false; return [pressed ? '' : shown, job]
+}"""
 UNUSABLE = "() => {window.cancelled = false; return {__type__: 'update', interactive: false}}"
 IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'nearest'})"  # on a phone it is far below
 READ_ALOUD = """() => document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status")"""
@@ -304,7 +511,9 @@ CSS = """
 body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's times and buttons, readable */
 #speech .wrap {min-height: 9rem}
 #engine .wrap {flex-direction: column}
-#engine label:has(input[value=avatar]) {color: var(--body-text-color-subdued)}
+#plan table {font-size: .875rem}
+#plan :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal}
+#details img {width: 12rem; border-radius: 4px}
 #details progress {display: block; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
   overflow: hidden; background: var(--border-color-primary)}
 #details progress::-webkit-progress-bar {background: var(--border-color-primary)}
@@ -351,6 +560,37 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 label=word("PageEngineLabel"),
                 elem_id="engine",
             )
+            with gr.Column(visible=False, elem_id="avatar") as avatar_options:
+                with gr.Column(visible=False, elem_id="licence") as licence_box:
+                    gr.Markdown(word("PageLicence"))
+                    accepted = gr.Checkbox(False, label=word("PageLicenceAccept"), elem_id="accept")
+                prompt = gr.Textbox(
+                    value="",
+                    label=word("PagePromptLabel"),
+                    info=word("PagePromptInfo"),
+                    placeholder=word("PagePromptHint"),
+                    elem_id="prompt",
+                    max_length=MAX_PROMPT_LENGTH,
+                )
+                with gr.Row():
+                    avatar_size = gr.Radio(
+                        [(str(pixels), pixels) for pixels in AVATAR_SIZES],
+                        value=RenderRequest.size,
+                        label=word("PageAvatarSizeLabel"),
+                        elem_id="avatar-size",
+                    )
+                    steps = gr.Slider(
+                        1,
+                        MAX_STEPS,
+                        RenderRequest.num_inference_steps,
+                        step=1,
+                        label=word("PageStepsLabel"),
+                        elem_id="steps",
+                    )
+                preset = gr.Dropdown(
+                    list(costs.PRESETS), value=RenderRequest.preset, label=word("PagePresetLabel"), elem_id="preset"
+                )
+                planned = gr.Markdown(elem_id="plan")
             with gr.Accordion(word("PageAdvancedLabel"), open=False, elem_id="advanced"):
                 size = gr.Radio([("512 × 512", 512), ("768 × 768", 768)], value=512, label=word("PageSizeLabel"))
                 with gr.Row():
@@ -392,6 +632,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             with gr.Row():
                 make = gr.Button(word("PageMake"), variant="primary", elem_id="make", scale=3, min_width=160)
                 cancel = gr.Button(word("PageCancel"), elem_id="cancel", scale=1, min_width=96, interactive=False)
+            again = gr.Button(word("PageResume"), elem_id="resume", visible="hidden")
             gr.Markdown(word("PageSynthetic"))
             status = gr.Markdown(word("PageIdle"), elem_id="status")
         with gr.Column(min_width=320, elem_id="result"):
@@ -399,9 +640,11 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 label=word("PageClipLabel"), interactive=False, autoplay=True, buttons=["download"], elem_id="clip"
             )
             about = gr.Markdown(elem_id="details")
+    pending = gr.BrowserState("", storage_key="portrait-parlant-job", secret=JOB_SECRET)
 
-    inputs = [portrait, speech, engine, size, seed, face, points, text, language]
-    outputs = [clip, status, about]
+    settings = [prompt, avatar_size, steps, preset]
+    inputs = [portrait, speech, engine, size, seed, face, points, text, language, *settings]
+    outputs = [clip, status, about, pending]
     checked = make.click(
         say_waiting,
         [portrait, speech, seed, face, points],
@@ -411,7 +654,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         concurrency_limit=None,
         api_visibility="private",
     )
-    job = checked.success(
+    made = checked.success(
         render,
         inputs,
         outputs,
@@ -419,18 +662,58 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         api_name="render",
         concurrency_limit=RENDERS_AT_ONCE,
     )
-    job.success(None, None, cancel, js=UNUSABLE, api_visibility="private")
-    job.failure(
-        say_ended,
-        status,
-        [status, about, cancel],
-        js=CANCELLED,
+    resumed = again.click(
+        say_waiting, None, [status, cancel], show_progress="hidden", queue=False, api_visibility="private"
+    ).success(
+        resume,
+        pending,
+        outputs,
+        show_progress="hidden",
+        api_name="resume",
+        concurrency_limit=RENDERS_AT_ONCE,
+    )
+    for job in (made, resumed):
+        job.success(None, None, cancel, js=UNUSABLE, api_visibility="private")
+        job.failure(
+            say_ended,
+            [status, pending],
+            [status, about, cancel],
+            js=CANCELLED,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        job.success(None, js=IN_SIGHT, api_visibility="private")
+        for end in (job.success, job.failure):
+            end(show_resume, pending, again, queue=False, show_progress="hidden", api_visibility="private")
+    for button in (make, again):  # while a render runs there is nothing to resume
+        button.click(
+            lambda: gr.Button(visible="hidden"),
+            None,
+            again,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    cancel.click(None, cancels=[made, resumed], js=CANCEL, api_visibility="private")
+    engine.change(
+        show_engine,
+        engine,
+        [avatar_options, licence_box, size],
         queue=False,
         show_progress="hidden",
         api_visibility="private",
     )
-    job.success(None, js=IN_SIGHT, api_visibility="private")
-    cancel.click(None, cancels=job, js=CANCEL, api_visibility="private")
+    accepted.input(accept_licence, accepted, licence_box, queue=False, show_progress="hidden", api_visibility="private")
+    gr.on(
+        [component.change for component in (engine, portrait, speech, avatar_size, preset)] + [steps.release],
+        plan,
+        [portrait, speech, engine, avatar_size, steps, preset],
+        planned,
+        show_progress="hidden",
+        api_name="plan",
+        trigger_mode="always_last",
+    )
     for chip, row in zip(chips, rows, strict=True):
         shown = chip.click(
             show_example,
@@ -440,6 +723,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             api_visibility="private",
         )
         shown.success(None, js=IN_SIGHT, api_visibility="private")
+    demo.load(show_resume, pending, again, queue=False, show_progress="hidden", api_visibility="private")
     demo.load(language_of, None, language, queue=False, show_progress="hidden", api_visibility="private")
 
 demo.queue(max_size=QUEUE_LENGTH, api_open=False)  # closed: no call goes round the queue
@@ -455,6 +739,11 @@ LAUNCH: dict[str, Any] = {
     "mcp_server": True,
     "footer_links": ["api", "gradio"],
 }
+
+if hardware.on_zero_gpu() and not hardware.rehearses() and licence.is_accepted():
+    from pipeline.avatar import work
+
+    work.pack(hub.published())  # before launch, which moves what stands on the card to where leases find it
 
 if __name__ == "__main__":
     demo.launch(**LAUNCH)

@@ -250,12 +250,12 @@ class JobBusy(JobError):
     """Another process works on it. Values: name."""
 
 
-class DeviceMemoryFull(JobError):
-    """Out of memory with the placement that takes least. Values: placement, detail."""
-
-
 class DeviceBusy(JobError):
     """Another render has the device. Values: device."""
+
+
+class DeviceMemoryFull(JobError):
+    """Out of memory with the placement that takes least. Values: placement, detail."""
 
 
 class OutputError(AvatarError):

@@ -256,7 +256,7 @@ def jobs_folder() -> Path:
     """Where renders that survive are kept: PORTRAIT_JOBS, or a Space's own disk, or the temporary folder."""
     if chosen := os.environ.get("PORTRAIT_JOBS"):
         return Path(chosen)
-    if os.environ.get("SPACE_ID") and os.access(SPACE_DISK, os.W_OK):
+    if on_space() and os.access(SPACE_DISK, os.W_OK):
         return SPACE_DISK / f"{JOBS_NAME}-jobs"
     return _own_folder("jobs")
 
@@ -285,6 +285,11 @@ def accepts_licence() -> bool:
 def rehearses() -> bool:
     """Whether PORTRAIT_REHEARSAL says that the page's avatar engine is to use a tiny model of random numbers."""
     return os.environ.get("PORTRAIT_REHEARSAL", "").lower() in ("1", "t", "true", "yes")
+
+
+def on_space() -> bool:
+    """Whether this is a Space, which belongs to somebody else than who visits it."""
+    return bool(os.environ.get("SPACE_ID"))
 
 
 def on_zero_gpu() -> bool:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import face, hardware, jobs, media
@@ -39,7 +40,7 @@ def resume(job: str, on_step: OnStep = ignore_steps) -> RenderResult:
     Raises:
         AvatarError: as `render`; and the job is gone, damaged, at work elsewhere, or was begun by another version.
     """
-    return finish(resume_steps(job), on_step)
+    return finish(resume_steps(jobs.find(job)), on_step)
 
 
 def finish(steps: Generator[Step, None, RenderResult], on_step: OnStep = ignore_steps) -> RenderResult:
@@ -95,7 +96,15 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
     )
 
 
-def resume_steps(job: str, engine: Engine | None = None) -> Generator[Step, None, RenderResult]:
-    """As `render_steps`, of a job that was begun; see `resume`."""
-    found = jobs.find(job)
-    return (yield from render_steps(found.request, engine or hardware.engine_for(found.request, found)))
+def resume_steps(
+    job: jobs.Job, engine: Engine | None = None, output: Path | None = None
+) -> Generator[Step, None, RenderResult]:
+    """As `render_steps`, of a render that was begun; see `resume`.
+
+    Args:
+        job: From `jobs.find`.
+        engine: Who draws, knowing the job; None for the one that its request names.
+        output: Where the mp4 goes; None for where it was to go.
+    """
+    request = replace(job.request, output=output or job.request.output)
+    return (yield from render_steps(request, engine or hardware.engine_for(request, job)))

@@ -54,20 +54,7 @@ def number(value: float, language: str) -> str:
     return written.replace(".", ",") if language == "fr" else written
 
 
-def in_words(seconds: float) -> dict[str, str]:
-    """A long time as people say it, as the values `time_en` and `time_fr` of a text."""
-    for unit, length in (("Days", 86400), ("Hours", 3600), ("Minutes", 60)):
-        if seconds >= 2 * length:
-            return {f"time_{language}": say(unit, language, count=round(seconds / length)) for language in LANGUAGES}
-    return {f"time_{language}": say("Seconds", language, count=max(round(seconds), 1)) for language in LANGUAGES}
-
-
 TEXTS: dict[str, Text] = {
-    # --- lengths of time --------------------------------------------------------------------------------------------
-    "Days": Text("{count} days", "{count} jours"),
-    "Hours": Text("{count} hours", "{count} heures"),
-    "Minutes": Text("{count} minutes", "{count} minutes"),
-    "Seconds": Text("{count} s", "{count} s"),
     # --- errors: one for each class of errors.py, under its name ------------------------------------------------
     "PictureUnreadable": Text(
         "{name} is not a picture we can read. Use a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF file.",
@@ -444,10 +431,11 @@ TEXTS: dict[str, Text] = {
     ),
     "LicenceNotAccepted": Text(
         "The licence of the weights ({address}) has not been accepted on this computer; it has to be before they are "
-        "downloaded. To read and accept it: python -m pipeline weights --download (in a script: --accept-licence).",
+        "downloaded. To read and accept it: on the page, under the engine; or python -m pipeline weights --download "
+        "(in a script: --accept-licence; on a Space its owner sets PORTRAIT_ACCEPT_LICENCE).",
         "La licence des poids ({address}) n'a pas été acceptée sur cet ordinateur; elle doit l'être avant leur "
-        "téléchargement. Pour la lire et l'accepter : python -m pipeline weights --download (dans un script : "
-        "--accept-licence).",
+        "téléchargement. Pour la lire et l'accepter : sur la page, sous le moteur; ou python -m pipeline weights "
+        "--download (dans un script : --accept-licence; sur un Space, son propriétaire règle PORTRAIT_ACCEPT_LICENCE).",
     ),
     # Source: Tencent Hunyuan Community License Agreement, as published with HunyuanVideo-Avatar. A change of meaning
     # here counts licence.TERMS up.
@@ -456,8 +444,8 @@ TEXTS: dict[str, Text] = {
         "- It does not apply in the European Union, the United Kingdom and South Korea: there, neither the weights nor "
         "what they make may be used.\n"
         "- Clips made with them must be labelled as generated wherever they could be taken for real.\n"
-        "- Its acceptable use policy forbids, among other things, deceiving or harming others, and impersonating anyone "
-        "without their consent.\n"
+        "- Its acceptable use policy forbids, among other things, deceiving or harming others, and impersonating "
+        "anyone without their consent.\n"
         "The text of the licence decides: {address}",
         "Les poids de HunyuanVideo-Avatar sont à Tencent, sous la Tencent Hunyuan Community License :\n"
         "- Elle ne s'applique pas dans l'Union européenne, au Royaume-Uni ni en Corée du Sud : on ne peut y utiliser "
@@ -645,10 +633,6 @@ TEXTS: dict[str, Text] = {
         "Le contour des yeux n'a pas été trouvé; ils ne clignent donc pas.",
     ),
     # --- engines --------------------------------------------------------------------------------------------------
-    "AvatarNotYet": Text(
-        "the 13B avatar model is not part of this version.",
-        "le modèle avatar 13B ne fait pas partie de cette version.",
-    ),
     "PackagesMissing": Text(
         "these Python packages are not installed: {packages} (pip install -r requirements.txt).",
         "ces paquets Python ne sont pas installés : {packages} (pip install -r requirements.txt).",
@@ -941,6 +925,7 @@ TEXTS: dict[str, Text] = {
         "Stopped. What was done is kept; it goes on from there.",
         "Arrêté. Ce qui est fait est gardé, et la suite reprend là.",
     ),
+    "Days": Text("{count} days", "{count} jours"),
     "CliPercent": Text("{stage}: {percent} %", "{stage} : {percent} %"),
     "StageDownloading": Text("Downloading the weights", "Téléchargement des poids"),
     "StageChecking": Text("Checking the weights", "Vérification des poids"),

@@ -33,7 +33,8 @@ class Server:
 
     def work_folders(self) -> list[Path]:
         """Folders of renders that are going on, or were left behind."""
-        return sorted(self.folder.glob("portrait-parlant-*"))
+        kept = ("portrait-parlant-jobs-", "portrait-parlant-locks-")  # which outlast a render
+        return sorted(f for f in self.folder.glob("portrait-parlant-*") if not f.name.startswith(kept))
 
     def has_cleared(self, seconds: float = 20.0) -> bool:
         """Whether no render's folder is left within so many seconds."""
@@ -49,8 +50,8 @@ def wait_until(happened, seconds: float) -> bool:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Server]:
-    """Run `python app.py` until the context ends, its temporary files in `folder`."""
+def serve(folder: Path, **settings: str) -> Iterator[Server]:
+    """Run `python app.py` until the context ends, its files in `folder`; `settings` are environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,6 +61,7 @@ def serve(folder: Path) -> Iterator[Server]:
     unwanted = ("SPACES_ZERO_GPU", "GRADIO_SHARE", "GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "GRADIO_SERVER_NAME")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     environment |= {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    environment |= {name: str(folder / "kept") for name in ("HF_HOME", "XDG_CACHE_HOME")} | settings
     with log.open("wb") as output:
         program = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import importlib.util
 import json
 import os
 import pickle
@@ -27,7 +26,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, Tool
 from PIL import Image
 
-from pipeline import RenderRequest, RenderResult
+from pipeline.avatar import leases
+from pipeline.errors import JobMissing
 from pipeline.texts import LANGUAGES, TEXTS
 from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
 from tests.server import ROOT, Server, wait_until
@@ -66,7 +66,7 @@ def path_of(video: Any) -> str:
 
 
 def test_render_returns_a_playable_clip_and_its_details(client, server, portrait_path, short_voice):
-    video, status, details = client.predict(
+    video, status, details, job = client.predict(
         portrait=handle_file(portrait_path), speech=handle_file(short_voice), seed=12345, api_name="/render"
     )
     frame, count = played(path_of(video))
@@ -76,13 +76,14 @@ def test_render_returns_a_playable_clip_and_its_details(client, server, portrait
     assert "Engine: draft" in details
     assert "Seed: 12345" in details
     assert "512×512" in details
+    assert job == ""  # a draft keeps none
     assert server.has_cleared()
 
 
 def test_size_words_and_points_are_honoured(client, short_voice):
     row = "portraits/drawing_of_a_fox.jpg"
     points = next(line for line in (EXAMPLES / "examples.csv").read_text("utf-8").splitlines() if line.startswith(row))
-    video, _, details = client.predict(
+    video, _, details, _ = client.predict(
         portrait=handle_file(EXAMPLES / row),
         speech=handle_file(short_voice),
         size=768,
@@ -108,7 +109,7 @@ def test_two_visitors_get_their_own_clips(server, short_voice):
     ]
     frames = []
     for seed, job in enumerate(jobs):
-        video, _, details = job.result(timeout=120)
+        video, _, details, _ = job.result(timeout=120)
         assert details.endswith(f"Seed: {seed}")
         frames.append(played(path_of(video))[0].astype(float))
     alone = frames_of_each_alone(server, names, short_voice)
@@ -153,7 +154,7 @@ def refused_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ({"speech": "silence"}, "silence.wav is silent", "silence.wav est silencieux"),
         ({"speech": "empty"}, "empty.mp3 is not a sound", "empty.mp3 n'est pas un fichier son"),
         ({"points": "1,2 3,4"}, "Five points are needed", "Il faut cinq points"),
-        ({"engine": "avatar"}, "'avatar' cannot run here", "« avatar » ne peut pas fonctionner ici"),
+        ({"engine": "avatar", "avatar_size": 256}, "has not been accepted", "n'a pas été acceptée"),
         ({"seed": -1}, "from 0 to 2147483647", "de 0 à 2147483647"),
         ({"face": 0}, "counted from 1", "à partir de 1"),
         ({"face": 7}, "Face 7 was asked for", "Le visage 7 a été demandé"),
@@ -184,18 +185,19 @@ def test_a_data_url_reaches_the_door_unopened(server, short_voice):
     picture = {"url": "data:image/png;base64," + base64.b64encode(b"no picture").decode(), "meta": FILE}
     call = httpx.post(
         f"{server.url}/gradio_api/call/render",
-        json={"data": [picture, {"path": upload, "meta": FILE}, "draft", 512, None, None, "", "", "en"]},
+        json={"data": [picture, {"path": upload, "meta": FILE}, "draft", 512, None, None, "", "", "en", *AVATAR]},
     )
     stream = httpx.get(f"{server.url}/gradio_api/call/render/{call.json()['event_id']}", timeout=60).text
     assert "is not a picture" in stream.encode().decode("unicode_escape")
 
 
 FILE = {"_type": "gradio.FileData"}
+AVATAR = ["", 512, 50, "published"]  # its settings, which a draft leaves aside
 
 
-def test_one_endpoint_is_offered_and_its_extras_are_optional(client):
+def test_three_endpoints_are_offered_and_their_extras_are_optional(client):
     offered = client.view_api(return_format="dict", print_info=False)
-    assert list(offered["named_endpoints"]) == ["/render"]
+    assert list(offered["named_endpoints"]) == ["/render", "/resume", "/plan"]
     assert not offered["unnamed_endpoints"]
     parameters = offered["named_endpoints"]["/render"]["parameters"]
     assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] in (["portrait", "speech"], [])
@@ -203,7 +205,7 @@ def test_one_endpoint_is_offered_and_its_extras_are_optional(client):
 
 def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
     job = client.submit(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
-    words = [status for _, status, _ in job]
+    words = [status for _, status, _, _ in job]
     assert any(word.startswith(TEXTS["StageReading"].en) for word in words)
     assert words[-1] == TEXTS["PageDone"].en
 
@@ -280,13 +282,16 @@ def ask_mcp(
         return elsewhere.submit(lambda: asyncio.run(asyncio.wait_for(ask(), MCP_SECONDS))).result()
 
 
-def test_mcp_offers_one_described_tool(server):
+def test_mcp_offers_described_tools(server):
     tools, _ = ask_mcp(server, None, "en")
-    assert [tool.name for tool in tools] == ["render"]
-    assert "lip" in (tools[0].description or "")
-    arguments = tools[0].inputSchema["properties"]
-    assert set(arguments) == {"portrait", "speech", "engine", "size", "seed", "face", "points", "text", "language"}
-    assert all(argument.get("description") for argument in arguments.values()), arguments
+    words = {"render": "lip", "resume": "done again", "plan": "memory"}
+    assert [tool.name for tool in tools] == list(words)
+    assert all(words[tool.name] in (tool.description or "") for tool in tools)
+    drafts = {"portrait", "speech", "engine", "size", "seed", "face", "points", "text", "language"}
+    assert set(tools[0].inputSchema["properties"]) == drafts | {"prompt", "avatar_size", "steps", "preset"}
+    for tool in tools:
+        arguments = tool.inputSchema["properties"]
+        assert all(argument.get("description") for argument in arguments.values()), arguments
     assert set(tools[0].inputSchema.get("required", [])) <= {"portrait", "speech"}
 
 
@@ -313,38 +318,59 @@ def test_mcp_refuses_in_the_callers_language(server, faceless_path, short_voice)
 # --- ZeroGPU ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_gpu_route_carries_can_be_pickled(portrait_path, short_voice, tmp_path):
-    """A lease runs in another process."""
-    import app
-
-    request = RenderRequest(portrait=portrait_path, speech=short_voice, output=tmp_path / "clip.mp4")
-    assert pickle.loads(pickle.dumps(request)) == request
-    for carried in app.watched_on_gpu(request, "en"):
-        assert pickle.loads(pickle.dumps(carried)) == carried
-    assert isinstance(carried, RenderResult)
+def test_an_error_of_ours_comes_out_of_a_lease_in_both_languages():
+    """A lease runs in another process: what it yields is pickled."""
+    [carried] = pickle.loads(pickle.dumps(list(leases.work("nowhere", 1.0))))
+    assert isinstance(carried, JobMissing)
+    assert "nowhere" in carried.text("fr") and "tâche" in carried.text("fr")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the simulation of ZeroGPU needs torch")
-def test_a_draft_takes_no_lease_and_the_gpu_route_takes_one(portrait_path, short_voice, faceless_path, tmp_path):
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(tmp_path)}
+@pytest.fixture(scope="module")
+def zero_gpu(portrait_path, short_voice, faceless_path, tmp_path_factory):
+    """What the simulation met."""
+    folder = tmp_path_factory.mktemp("zero-gpu")
+    places = {"TMPDIR": folder, "XDG_CACHE_HOME": folder, "PORTRAIT_JOBS": folder / "jobs"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **{name: str(place) for name, place in places.items()}}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.simulated_zero_gpu", portrait_path, short_voice, faceless_path, tmp_path],
+        [sys.executable, "-m", "tests.simulated_zero_gpu", portrait_path, short_voice, faceless_path],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    met = json.loads(done.stdout.splitlines()[-1])
-    assert met["page"] == TEXTS["PageDone"].en
-    assert met["leases_of_a_draft"] == 0
-    assert met["finished"]
-    assert met["steps"] >= SHORT_FRAMES
-    assert met["leases"] == met["released"] == 1
-    assert met["abandoned_is_released"]
-    assert "Aucun visage trouvé" in met["refusal"]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_draft_takes_no_lease(zero_gpu):
+    assert zero_gpu["draft"] == TEXTS["PageDone"].en
+    assert zero_gpu["leases_of_a_draft"] == 0
+
+
+def test_a_render_in_several_leases_releases_each_and_leaves_no_job(zero_gpu):
+    assert zero_gpu["leases"] == zero_gpu["released"] >= 3
+    assert len(zero_gpu["whole"]) == 64 and zero_gpu["jobs_left"] == 0
+
+
+def test_without_quota_the_render_pauses_where_it_is_and_ends_alike_when_resumed(zero_gpu):
+    for said in (zero_gpu["paused"], zero_gpu["again_without_quota"]):
+        assert said.startswith(f"**{TEXTS['PagePaused'].en}**")
+    assert zero_gpu["clip_when_paused"] is None and zero_gpu["step_when_paused"]["step"] == 2
+    assert zero_gpu["resumed"] == zero_gpu["whole"]
+
+
+def test_a_killed_worker_pauses_the_render_which_ends_alike_when_resumed(zero_gpu):
+    assert zero_gpu["found"] and zero_gpu["killed"] == 1
+    assert zero_gpu["broken"].startswith(f"**{TEXTS['PagePaused'].en}**")
+    assert zero_gpu["after_the_kill"] == zero_gpu["whole"]
+
+
+def test_what_goes_wrong_on_a_space_is_said_in_words(zero_gpu):
+    assert "No face found" in zero_gpu["refusal"]
+    assert "0" * 32 in zero_gpu["unknown_job"]
+    assert "nowhere" in zero_gpu["failure"]
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

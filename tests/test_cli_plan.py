@@ -14,8 +14,8 @@ from PIL import Image
 from pipeline import hardware
 from pipeline.__main__ import main
 from pipeline.avatar import cards, hub
+from pipeline.avatar.costs import time_told
 from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
-from pipeline.cli.plan import time_told
 from pipeline.hardware import GIBIBYTE, Machine, Placement
 from tests.conftest import tone, write_wav
 

@@ -22,7 +22,7 @@ def test_every_engine_a_request_may_name_has_a_status():
 
 
 def asked(engine):
-    return RenderRequest(portrait="face.png", speech="voice.wav", engine=engine)
+    return RenderRequest(portrait=Path("face.png"), speech=Path("voice.wav"), engine=engine)
 
 
 @pytest.mark.parametrize("number, name", list(enumerate(ENGINES)))
@@ -39,6 +39,7 @@ def test_a_missing_package_makes_an_engine_unavailable_by_name(monkeypatch, engi
     with pytest.raises(EngineUnavailable, match=rf"{package}.*pip install") as refusal:
         hardware.engine_for(asked(engine))
     status = next(status for status in hardware.engines() if status.name == engine)
+    assert status.reason is not None
     for language in LANGUAGES:
         assert status.reason.text(language) in refusal.value.text(language)
 

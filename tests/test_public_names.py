@@ -18,6 +18,8 @@ def test_the_promised_names_are_there():
         "RenderResult": request.RenderResult,
         "render": render,
         "render_steps": pipeline.render_steps,
+        "resume": pipeline.resume,
+        "resume_steps": pipeline.resume_steps,
     }
 
 

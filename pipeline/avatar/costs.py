@@ -31,8 +31,9 @@ from pipeline.avatar.windows import LEAST_FRAMES, Timeline, plan_timeline
 from pipeline.errors import PictureThin, PlanDoesNotFit, PresetUnavailable, SizeUnsupported
 from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
 from pipeline.plan import FPS, TOKEN_PX, Box, ClipPlan, published_size
-from pipeline.texts import LANGUAGES, Notice
+from pipeline.texts import LANGUAGES, Notice, say
 
+COUNTED_IN_MINUTES, COUNTED_IN_HOURS = 90, 48  # above, hours and days are easier to read
 SIZES = (704, 512, 384, 256)  # pixels, short side: the published ones, offered as alternatives
 STEPS = (50, 30, 20)  # offered as alternatives; fewer follow the same course less closely
 WORTH_OFFERING = 0.9  # of the work: a preset that saves less is not offered
@@ -504,6 +505,20 @@ def frames_of_fewer_windows(num_frames: int, within: int = FPS) -> int | None:
     windows = plan_timeline(num_frames).num_windows
     shorter = range(num_frames - 1, max(num_frames - 1 - within, LEAST_FRAMES - 1), -1)
     return next((frames for frames in shorter if plan_timeline(frames).num_windows < windows), None)
+
+
+def time_told(seconds: float, language: str) -> str:
+    """A time as people read it; min and h are the same in both languages."""
+    minutes = max(round(seconds / 60), 1)
+    if minutes <= COUNTED_IN_MINUTES:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02}" if hours < COUNTED_IN_HOURS else say("Days", language, count=hours // 24)
+
+
+def time_in_words(seconds: float) -> dict[str, str]:
+    """The same as the values `time_en` and `time_fr` of a text."""
+    return {f"time_{language}": time_told(seconds, language) for language in LANGUAGES}
 
 
 def frame_size(picture_size: tuple[int, int], size: int) -> tuple[int, int]:

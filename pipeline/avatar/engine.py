@@ -17,17 +17,17 @@ from pipeline.hardware import Machine, Placement
 from pipeline.jobs import Job
 from pipeline.plan import ClipPlan, frames_of
 from pipeline.request import RenderRequest
-from pipeline.texts import LANGUAGES, Notice, in_words
+from pipeline.texts import LANGUAGES, Notice
 
 Lease = Callable[[Path], Generator[Step, None, None]]
 """Works on a job for a while: until it is finished, or the time it may take is over."""
 
 
 def work_here(job: Path) -> Generator[Step, None, None]:
-    """The lease of a computer of one's own: all of the work, in this process."""
-    from pipeline.avatar.work import work_on  # imports torch
+    """The lease of a computer of one's own: all of the work, in this process and those that torchrun started too."""
+    from pipeline.avatar import parallel, work  # imports torch
 
-    yield from work_on(job)
+    yield from work.work_on(parallel.once(lambda: job))
 
 
 @dataclass
@@ -80,7 +80,7 @@ class AvatarEngine:
                 "vram": estimate.peak_vram / hardware.GIBIBYTE,
                 "ram": estimate.host_ram / hardware.GIBIBYTE,
                 "download": estimate.download / 1e9,
-                **in_words(estimate.seconds),
+                **costs.time_in_words(estimate.seconds),
                 **reasons,
             },
         )
@@ -103,7 +103,7 @@ class AvatarEngine:
         }
         if self.job is None:
             placed = {"placement": plan.placement, "tiling": plan.tiling}
-            job = Job.create(replace(self.request, seed=seed), facts=facts | placed, needed=_disk(plan))
+            job = Job.create(replace(self.request, seed=seed), facts=facts | placed, needed=plan.work.job_bytes)
         else:
             job = self.job
             job.check(facts | {name: job.facts[name] for name in ("placement", "tiling")})
@@ -136,9 +136,10 @@ class AvatarEngine:
             "weights": str(folder),
             "converted": str(converted),
             "precision": plan.precision,
+            "commit": hub.listing(repository).commit,
             "repository": {
                 "name": repository.name,
-                "revision": hub.listing(repository).commit,
+                "revision": repository.revision,
                 "endpoint": repository.address,
                 "cache_dir": str(repository.storage.parent),
                 "needs_licence": repository.needs_licence,
@@ -203,11 +204,6 @@ def _asked(
         "download": hub.bytes_missing(repository, precision)[0],
         "conversion": 0 if hub.is_converted(repository, precision) else round(costs.transformer_bytes(precision)),
     }
-
-
-def _disk(plan: costs.AvatarPlan) -> int:
-    """Bytes that a job takes on the disk at most."""
-    return costs.Work(plan.num_frames, plan.height, plan.width, plan.num_inference_steps, plan.guidance_scale).job_bytes
 
 
 def _box(face: faces.Face) -> list[float]:

@@ -186,7 +186,7 @@ class LoopbackHub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def large(self, sha256: str) -> str:
-        """Where a large file lies: at another host by name, as the Hub's large files do, so that no token goes there."""
+        """Where a large file lies: at another host by name, as the Hub's large files do: no token goes there."""
         return f"http://localhost:{self.server_port}/large/{sha256}"
 
 

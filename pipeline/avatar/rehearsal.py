@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pipeline import hardware
-from pipeline.avatar import hub, loopback, tiny
-from pipeline.avatar.costs import AvatarPlan
-from pipeline.avatar.engine import AvatarEngine
+from pipeline.avatar import tiny
+from pipeline.avatar.costs import AvatarPlan, time_in_words
+from pipeline.avatar.engine import AvatarEngine, Lease, work_here
 from pipeline.engine import Scene
+from pipeline.jobs import Job
 from pipeline.request import RenderRequest
-from pipeline.texts import Notice, in_words
+from pipeline.texts import Notice
 
-NAME = "rehearsal/tiny-avatar"
-COMMIT = "7e4ea25a10000000000000000000000000000000"  # of the repository that is served: any 40 digits
 ROOM = 2**40  # bytes of memory that the plan is made for: it is that of the real model, which would not fit here
 
 
@@ -28,22 +27,19 @@ class Rehearsal(AvatarEngine):
 
     def told(self, plan: AvatarPlan) -> Notice:
         """What this is, and how long the real model would take."""
-        return Notice("PlanRehearsal", in_words(plan.estimate.seconds))
+        return Notice("PlanRehearsal", time_in_words(plan.estimate.seconds))
 
 
 @contextmanager
-def rehearsal(request: RenderRequest) -> Iterator[Rehearsal]:
+def rehearsal(request: RenderRequest, job: Job | None = None, lease: Lease = work_here) -> Iterator[Rehearsal]:
     """The engine, with a Hub on this computer that serves a tiny repository of the published layout.
 
-    Its weights stay in `hardware.cache_folder()`, so that a job can be resumed when the Hub is gone.
+    Its weights stay in `hardware.cache_folder()`, so that a job can be resumed when the Hub is gone. Arguments are
+    those of AvatarEngine.
     """
     folder = hardware.cache_folder() / "rehearsal"
-    with loopback.serve(tiny.write_repository(folder / "hub"), NAME, (COMMIT,)) as server:
-        repository = hub.Repository(
-            NAME, COMMIT, server.url, cache_dir=folder / "cache", token=False, needs_licence=False
-        )
-        machine = hardware.measure_machine(folder)
-        room = ROOM if machine.free_vram is not None else None
-        yield Rehearsal(
-            request, repository=repository, machine=replace(machine, free_ram=ROOM, free_vram=room, free_disk=ROOM)
-        )
+    machine = hardware.measure_machine(folder)
+    room = ROOM if machine.free_vram is not None else None
+    machine = replace(machine, free_ram=ROOM, free_vram=room, free_disk=ROOM)
+    with tiny.served(folder) as repository:
+        yield Rehearsal(request, job, lease, repository, machine)

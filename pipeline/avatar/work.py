@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pipeline import hardware, media
-from pipeline.avatar import parallel, placing, preview
+from pipeline.avatar import calibrate, costs, hub, parallel, placing, preview, speed
 from pipeline.avatar.autoencoder import frame_to_uint8
 from pipeline.avatar.checkpoints import Checkpoints
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
@@ -29,6 +29,7 @@ from pipeline.errors import DeviceMemoryFull
 from pipeline.files import written_whole
 from pipeline.hardware import Placement
 from pipeline.jobs import Job, lock_device
+from pipeline.texts import Notice
 
 PREVIEW_SECONDS = 4.0  # between two previews at least: a linear projection and a small file, but nobody looks oftener
 PREVIEW = "preview.jpg"  # in the job's folder
@@ -77,12 +78,21 @@ def work_on(folder: Path, seconds: float | None = None) -> Generator[Step, None,
                 return
             except _NoRoom as full:
                 smaller = SMALLER[placement_of(job)]
+                if smaller is None and "placement" not in job.state:
+                    smaller = placement_of(job)  # the same, with no blocks kept on the device
                 if is_last_try or smaller is None:
                     raise DeviceMemoryFull(placement=placement_of(job).value, detail=str(full)) from full
                 job.update(placement=smaller)
                 yield Step("StageLessMemory", job=job.id)
             finally:
                 work.let_go()
+
+
+def follow() -> None:
+    """What the processes of torchrun do that are not the first: work on its job, as it does."""
+    folder = parallel.once(lambda: Path())  # the first one's answer
+    for _ in work_on(folder):
+        pass
 
 
 def placement_of(job: Job) -> Placement:
@@ -115,6 +125,19 @@ def load(facts: dict[str, Any]) -> HunyuanVideoAvatarPipeline:
         )
         _loaded[key].set_progress_bar_config(disable=True)
     return _loaded[key]
+
+
+def pack(repository: hub.Repository) -> None:
+    """On a Space with ZeroGPU, at start-up: fetch the models and put them on the card, where `spaces` packs them.
+
+    In fp8 they come to 31 GB, within the 42 GiB beyond which a lease costs double. Every lease finds them loaded.
+
+    Raises:
+        AvatarError: as `hub.download` and `hub.convert`.
+    """
+    weights = str(hub.download(repository))
+    pipe = load({"weights": weights, "converted": str(hub.convert(repository)), "precision": "fp8"})
+    placing.place(pipe, Placement.RESIDENT, "cuda")
 
 
 def _wait_for_turn(held: ExitStack) -> Generator[Step, None, None]:
@@ -155,12 +178,17 @@ class _Work:
 
     def run(self) -> Generator[Step, None, None]:
         """Encode, denoise, decode: whatever is left of it."""
-        facts = self.job.facts
         if self.job.state.get("finished"):
             return
-        pipe = self.pipe = yield from self._during("StageLoading", lambda: self._load(facts))
+        for notice in (yield from self._during("StageLoading", self._load)):
+            yield replace(self._step("StageLoading"), notice=notice)
+        pipe = self.pipe
+        assert pipe is not None, "just loaded"
         checkpoints = Checkpoints(self.job.run_folder)
         run = checkpoints.load()
+        if run is not None and run.step and not run.is_done and not self._preset.can_continue:
+            checkpoints.clear()  # what its cache held is gone: begun anew it ends alike
+            run = None
         if run is None:
             run = yield from self._during("StageEncoding", lambda: self._begin(pipe, checkpoints))
         if not run.is_done:
@@ -168,20 +196,35 @@ class _Work:
         if run.is_done and parallel.is_main():
             yield from self._decode(pipe, run)
 
+    @property
+    def _preset(self) -> speed.Preset:
+        return speed.PRESETS[self.job.facts["preset"]]
+
     def let_go(self) -> None:
         """Give the device back."""
         if self.pipe is not None and not hardware.on_zero_gpu():  # there the worker's whole memory goes back
             parallel.unshare(self.pipe)
+            speed.undo(self.pipe)
             placing.unplace(self.pipe)
         self.pipe = None
 
-    def _load(self, facts: dict[str, Any]) -> HunyuanVideoAvatarPipeline:
-        """Load the models, or find them loaded, and put them where they belong."""
-        pipe = load(facts)
-        placing.place(pipe, placement_of(self.job), device())
-
+    def _load(self) -> list[Notice]:
+        """Load the models, or find them loaded, and put them where they belong; what was chosen by measuring."""
+        facts, placement = self.job.facts, placement_of(self.job)
+        self.pipe = pipe = load(facts)
+        spare = 0
+        if "placement" not in self.job.state:  # with no blocks on the device it needs least
+            spare = costs.spare_vram(self._planned(), calibrate.find_device(device().type)[2] or 0)
+        placing.place(pipe, placement, device(), spare_vram=spare)
+        chosen = speed.apply(pipe, facts["preset"], placement, num_inference_steps=facts["num_inference_steps"])
         parallel.share(pipe)
-        return pipe
+        return chosen
+
+    def _planned(self) -> costs.Work:
+        """The clip as the cost model knows it."""
+        facts = self.job.facts
+        names = ("num_frames", "height", "width", "num_inference_steps", "guidance_scale", "preset")
+        return costs.Work(*(facts[name] for name in names))
 
     def _begin(self, pipe: HunyuanVideoAvatarPipeline, checkpoints: Checkpoints) -> DenoisingRun:
         """Encode all that the clip is made from, and keep it."""
@@ -199,7 +242,7 @@ class _Work:
                 guidance_scale=facts["guidance_scale"],
                 seed=request.seed,
                 faces=[facts["face"]],
-                use_step_cache=True,
+                **self._preset.settings,
                 cache_dir=hardware.cache_folder() / "prompts",
                 tiling=facts["tiling"],
             )
@@ -232,7 +275,7 @@ class _Work:
             if not parallel.is_main():
                 return
             checkpoints.save(run)
-            self.job.update(pace=pace.seconds)
+            self.job.update(pace=pace.seconds, step=run.step)
             if time.monotonic() - shown > PREVIEW_SECONDS or run.is_done:
                 shown = time.monotonic()
                 self._show(pipe, run, before)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import AvatarError, hardware, media
 from pipeline.avatar import cards, costs
-from pipeline.avatar.costs import AvatarPlan
+from pipeline.avatar.costs import AvatarPlan, time_told
 from pipeline.avatar.speed import DEFAULT, PRESETS
 from pipeline.cli import DONE, REFUSED
 from pipeline.cli.parser import whole_number
@@ -25,7 +25,6 @@ GIGABYTE = 10**9  # bytes; the Hub counts in these
 TERA = 10**12
 DEVICES = ("cuda", "mps", "cpu")
 DEFAULT_RAM = 32.0  # GiB of a machine thought of
-COUNTED_IN_MINUTES, COUNTED_IN_HOURS = 90, 48  # above, hours and days are easier to read
 DRAFT_SHARE = 0.4  # of a clip's length, that the draft takes on two cores; README, Engines
 
 
@@ -215,12 +214,3 @@ def print_table(plans: Sequence[AvatarPlan], chosen: AvatarPlan | None, language
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def time_told(seconds: float, language: str) -> str:
-    """A time as people read it; min and h are the same in both languages."""
-    minutes = max(round(seconds / 60), 1)
-    if minutes <= COUNTED_IN_MINUTES:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60:02}" if hours < COUNTED_IN_HOURS else say("Days", language, count=hours // 24)

@@ -200,7 +200,25 @@ def run(options: argparse.Namespace, language: str) -> int:
     except UnicodeDecodeError:
         print(say("CliTextUnreadable", language, name=options.text_file.name), file=sys.stderr)
         return REFUSED
-    return watch(language, lambda: steps_of(request, options, language))
+    if hardware.processes().count == 1:
+        return watch(language, lambda: steps_of(request, options, language))
+    return run_shared(request, lambda: watch(language, lambda: steps_of(request, options, language)))
+
+
+def run_shared(request: RenderRequest, make: Callable[[], int]) -> int:
+    """A render in the processes that torchrun started: the first one makes it, the others compute with it."""
+    if request.engine == "draft" and not hardware.processes().is_main:
+        return DONE  # the first is enough
+    from pipeline.avatar import parallel, work  # imports torch
+
+    parallel.start()
+    try:
+        if parallel.is_main():
+            return make()
+        work.follow()
+        return DONE
+    finally:
+        parallel.stop()
 
 
 def steps_of(request: RenderRequest, options: argparse.Namespace, language: str) -> Generator[Step, None, RenderResult]:

@@ -22,7 +22,7 @@ def add(commands: Any, language: str) -> None:
 def run(options: argparse.Namespace, language: str) -> int:
     """Go on with the job that was named, or say which there are."""
     if options.job is not None:
-        return watch(language, lambda: resume_steps(options.job))
+        return watch(language, lambda: resume_steps(jobs.find(options.job)))
     jobs.sweep()
     found = jobs.unfinished()
     for job in found:

@@ -6,8 +6,7 @@ measured, and with which command and when.
 
 from pipeline.avatar import cards, costs
 from pipeline.avatar.cards import Card, imagined_machine
-from pipeline.avatar.costs import AvatarPlan
-from pipeline.cli.plan import time_told
+from pipeline.avatar.costs import AvatarPlan, time_told
 from pipeline.errors import PlanDoesNotFit
 from pipeline.hardware import GIBIBYTE
 
