@@ -102,7 +102,7 @@ def test_a_command_is_one_that_is_understood(line):
 def test_every_option_named_in_the_text_exists():
     known = parser("en").parse_args  # argparse leaves by SystemExit on an option it does not know
     for option in set(re.findall(r"`(--[a-z-]+)", BODY)):
-        values = {"--points": ["1,1"] * 5, "--help": []}.get(option, ["1"])
+        values = {"--points": ["1,1"] * 5, "--help": [], "--preset": ["reference"]}.get(option, ["1"])
         try:
             known(["render", "portrait.jpg", "voice.wav", option, *values])
         except SystemExit as left:

@@ -497,7 +497,7 @@ class HunyuanVideoAvatarPipeline(DiffusionPipeline, HunyuanVideoLoraLoaderMixin)
         if embeds.dropped:
             logger.warning("A prompt was too long; this end of it was not read: %s", embeds.dropped)
         elif embeds.dropped_2:
-            logger.warning("CLIP reads 77 tokens; its summary of a prompt lacks this end: %s", embeds.dropped_2)
+            logger.info("CLIP reads 77 tokens; its summary of a prompt lacks this end: %s", embeds.dropped_2)
         return embeds
 
     def encode_audio(self, waveform: np.ndarray, num_frames: int) -> speech.SpeechFeatures:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from transformers.utils import logging
 
 from pipeline import hardware, media
 from pipeline.avatar import calibrate, costs, hub, parallel, placing, preview, speed
@@ -119,6 +120,7 @@ def load(facts: dict[str, Any]) -> HunyuanVideoAvatarPipeline:
     key = facts["weights"], facts["precision"], facts["converted"]
     if key not in _loaded:
         _loaded.clear()  # two sets of models fit nowhere
+        logging.disable_progress_bar()  # of transformers: one for each encoder, across our own
         dtypes = {} if device().type != "cpu" else {"dtype": torch.float32, "encoder_dtype": torch.float32}
         _loaded[key] = HunyuanVideoAvatarPipeline.from_published(
             Path(facts["weights"]), precision=facts["precision"], converted=Path(facts["converted"]), **dtypes
