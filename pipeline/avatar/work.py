@@ -2,6 +2,7 @@
 lies in the job's folder. The one place where models are loaded and placed; reads no request that a visitor makes.
 """
 
+import gc
 import itertools
 import threading
 import time
@@ -39,6 +40,12 @@ SMALLER = {  # what takes less memory; None: nothing does
     Placement.OFFLOAD_MODELS: Placement.STREAM_BLOCKS,
     Placement.STREAM_BLOCKS: None,
 }
+# Source: PyTorch, the allocators of MPS and of the CPU.
+MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+)  # Source: PyTorch, MPS and CPU allocators
 
 Result = TypeVar("Result")
 
@@ -72,21 +79,35 @@ def work_on(folder: Path, seconds: float | None = None) -> Generator[Step, None,
             held.enter_context(job.lock())
         yield from _wait_for_turn(held)
         pool = held.enter_context(ThreadPoolExecutor(1, "avatar"))
-        for is_last_try in (False, True):
-            work = _Work(job, pool, until)
-            try:
-                yield from work.run()
-                return
-            except _NoRoom as full:
-                smaller = SMALLER[placement_of(job)]
-                if smaller is None and "placement" not in job.state:
-                    smaller = placement_of(job)  # the same, with no blocks kept on the device
-                if is_last_try or smaller is None:
-                    raise DeviceMemoryFull(placement=placement_of(job).value, detail=str(full)) from full
-                job.update(placement=smaller)
-                yield Step("StageLessMemory", job=job.id)
-            finally:
-                work.let_go()
+        told = yield from _attempt(job, pool, until)
+        if told is not None and (smaller := _smaller(job)) is not None:
+            job.update(placement=smaller)
+            yield Step("StageLessMemory", job=job.id)
+            told = yield from _attempt(job, pool, until)
+        if told is not None:
+            raise DeviceMemoryFull(placement=placement_of(job).value, detail=told)
+
+
+def _attempt(job: Job, pool: ThreadPoolExecutor, until: float | None) -> Generator[Step, None, str | None]:
+    """Work until the time is over; what was said where the device was full."""
+    work = _Work(job, pool, until)
+    try:
+        yield from work.run()
+        return None
+    except _NoRoom as error:
+        told = str(error)
+    finally:
+        work.let_go()
+    gc.collect()  # the error's frames, which hold what was on the device, refer to each other
+    return told
+
+
+def _smaller(job: Job) -> Placement | None:
+    """What takes less memory than the job's placement now; None where nothing does."""
+    placement = placement_of(job)
+    if SMALLER[placement] is None and "placement" not in job.state:
+        return placement  # the same, with no blocks kept on the device
+    return SMALLER[placement]
 
 
 def follow() -> None:
@@ -351,7 +372,7 @@ def _memory_told() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise _NoRoom(str(error).splitlines()[0]) from error
     except RuntimeError as error:  # mps and the CPU have no error of their own for it
-        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+        if not any(words in str(error) for words in MEMORY_WORDS):
             raise
         raise _NoRoom(str(error).splitlines()[0]) from error
 
