@@ -42,10 +42,6 @@ SMALLER = {  # what takes less memory; None: nothing does
 }
 # Source: PyTorch, the allocators of MPS and of the CPU.
 MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-)  # Source: PyTorch, MPS and CPU allocators
 
 Result = TypeVar("Result")
 
