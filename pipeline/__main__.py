@@ -3,6 +3,7 @@
 Speaks the terminal's language, English or French. The result goes to stdout, everything else to stderr.
 """
 
+import os
 import signal
 import sys
 import warnings
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from pipeline import hardware
-from pipeline.cli import STOPPED, TERMINATED, doctor, plan, render, resume, weights
+from pipeline.cli import DONE, STOPPED, TERMINATED, doctor, plan, render, resume, weights
 from pipeline.cli.parser import PROGRAM, Parser
 from pipeline.texts import say
 
@@ -46,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     language = hardware.preferred_language()
     options = parser(language).parse_args(arguments)
     try:
-        return COMMANDS[options.command].run(options, language)
+        code = COMMANDS[options.command].run(options, language)
+        sys.stdout.flush()  # here, where a reader that has gone is noticed
+        return code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own last flush
+        return DONE
     except KeyboardInterrupt:
         print(say("CliStopped", language), file=sys.stderr)
         return STOPPED

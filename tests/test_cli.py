@@ -266,6 +266,12 @@ def test_doctor_says_that_this_machine_can_render(capsys):
     assert "engine avatar: ready" in told
 
 
+def test_a_reader_that_has_read_enough_is_no_error():
+    command = f"'{sys.executable}' -m pipeline doctor | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    assert len(done.stdout.splitlines()) == 1 and done.stderr == ""
+
+
 def test_doctor_speaks_french(capsys, in_french):
     assert main(["doctor"]) == DONE
     assert "moteur draft : prêt" in capsys.readouterr().out
