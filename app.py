@@ -392,7 +392,8 @@ def plan(
     told = [chosen.estimate.reason.text(language), plan_table([chosen, *others], language)]
     if chosen.estimate.download:
         told.append(say("PagePlanDownload", language, gigabytes=chosen.estimate.download / GIGABYTE))
-    return "\n\n".join([*told, zero_gpu_note(chosen, language)])
+    note = zero_gpu_note(wanted, chosen, language, seconds=seconds, picture_size=picture_size)
+    return "\n\n".join([*told, note])
 
 
 def plan_table(plans: list[costs.AvatarPlan], language: str) -> str:
@@ -406,11 +407,23 @@ def plan_table(plans: list[costs.AvatarPlan], language: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def zero_gpu_note(one: costs.AvatarPlan, language: str) -> str:
-    """What a plan takes of a visitor's daily share of ZeroGPU; "" elsewhere."""
+def zero_gpu_note(wanted: RenderRequest, chosen: costs.AvatarPlan, language: str, **clip: Any) -> str:
+    """What a plan takes of a visitor's daily share of ZeroGPU, and what each kind of account allows; "" elsewhere."""
     if not hardware.on_zero_gpu():
         return ""
-    return say("PageZeroGpu", language, **costs.time_in_words(leases.quota_seconds(one.estimate.seconds)))
+    from pipeline.avatar.engine import every_plan
+
+    told = [say("PageZeroGpu", language, **costs.time_in_words(leases.quota_seconds(chosen.estimate.seconds)))]
+    plans = every_plan(wanted, **clip)
+    for account, quota in leases.QUOTAS.items():
+        line = say(f"PageZeroGpu{account}", language, minutes=quota // 60)
+        best = leases.fitting(quota, plans)
+        if best is None:
+            told.append(f"- {line} " + say("PageZeroGpuDraft", language))
+        else:
+            size, steps = f"{best.width}×{best.height}", best.num_inference_steps
+            told.append(f"- {line} " + say("PageZeroGpuPlan", language, size=size, steps=steps))
+    return "\n".join(told)
 
 
 def show_engine(engine: str, request: gr.Request) -> tuple[Any, Any, Any]:

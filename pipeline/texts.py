@@ -1101,11 +1101,16 @@ TEXTS: dict[str, Text] = {
         "Avant le premier clip, {gigabytes} Go sont téléchargés, une fois.",
     ),
     "PageZeroGpu": Text(
-        "Of your daily share of graphics card time this takes about {time}; visitors without an account have 2 minutes "
-        "a day, with a free one 5. When it is used up, the render waits and can be resumed.",
-        "De votre part quotidienne de temps de carte graphique, cela prend environ {time}; sans compte on a 2 minutes "
-        "par jour, avec un compte gratuit 5. Une fois épuisée, le rendu attend et peut être repris.",
+        "Of your daily share of graphics card time this takes about {time}. When the share is used up, the render "
+        "waits and can be resumed. What fits into one day:\n",
+        "De votre part quotidienne de temps de carte graphique, cela prend environ {time}. Une fois la part épuisée, "
+        "le rendu attend et peut être repris. Ce qui tient en un jour :\n",
     ),
+    "PageZeroGpuAnonymous": Text("without an account ({minutes} min):", "sans compte ({minutes} min) :"),
+    "PageZeroGpuFree": Text("with a free account ({minutes} min):", "avec un compte gratuit ({minutes} min) :"),
+    "PageZeroGpuPro": Text("with PRO ({minutes} min):", "avec PRO ({minutes} min) :"),
+    "PageZeroGpuPlan": Text("{size}, {steps} steps", "{size}, {steps} étapes"),
+    "PageZeroGpuDraft": Text("the draft, which takes none of it", "l'ébauche, qui n'en prend rien"),
     "PageLicence": Text(
         "The avatar's weights come from Tencent under the Tencent Hunyuan Community License: **not licensed in the "
         "European Union, the United Kingdom and South Korea**. Clips must be labelled as generated wherever they could "

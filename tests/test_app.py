@@ -380,6 +380,7 @@ def test_every_text_of_the_page_is_shown_and_exists():
     written = (ROOT / "app.py").read_text("utf-8")
     named = set(re.findall(r'"(Page\w+)"', written))
     derived = {"PageEngineDraft", "PageEngineAvatar", "PageDraftName", "PageAvatarName"}  # built from engines' names
+    derived |= {f"PageZeroGpu{account}" for account in leases.QUOTAS}
     assert named | derived == {key for key in TEXTS if key.startswith("Page")}
 
 

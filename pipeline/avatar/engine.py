@@ -3,7 +3,9 @@
 Imports no torch: on a Space with ZeroGPU the page's own process only hands out leases.
 """
 
+import itertools
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from pipeline import hardware
 from pipeline.avatar import costs, hub
 from pipeline.background import in_background
 from pipeline.engine import Scene, Step, Take
+from pipeline.errors import PlanDoesNotFit
 from pipeline.hardware import Machine, Placement
 from pipeline.jobs import Job
 from pipeline.plan import ClipPlan, frames_of
@@ -180,6 +183,15 @@ def alternatives(
 ) -> list[costs.AvatarPlan]:
     """What is faster than the request and fits; arguments and errors are those of `plan_avatar`."""
     return costs.alternatives(**_asked(request, seconds, picture_size, machine, repository))
+
+
+def every_plan(request: RenderRequest, *, seconds: float, picture_size: tuple[int, int]) -> list[costs.AvatarPlan]:
+    """The request in every size and number of steps on offer that fits; arguments and errors are `plan_avatar`'s."""
+    plans, asked = [], _asked(request, seconds, picture_size, None, None)
+    for size, steps in itertools.product(costs.SIZES, costs.STEPS):
+        with suppress(PlanDoesNotFit):
+            plans.append(costs.plan_avatar(**{**asked, "size": size, "steps": steps}))
+    return plans
 
 
 def _asked(

@@ -2,17 +2,19 @@
 one comes back. Imports no torch: the page's own process, which asks for them, never computes.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+from pipeline.avatar.costs import AvatarPlan
 from pipeline.engine import Step
 from pipeline.errors import AvatarError
 from pipeline.jobs import Job
 
 SHORTEST, LONGEST = 30, 60  # seconds; visitors wait longer for long leases, and short ones load the models again
 START_SECONDS = 10.0  # of a lease that go by until the models stand on the card: 30 GB from a packed file
+QUOTAS = {"Anonymous": 120, "Free": 300, "Pro": 2400}  # seconds a day by account. Source: Hub docs, spaces-zerogpu
 QUOTA_FACTOR = 1.5  # of the seconds asked for, on the cards in use
 SPARE = 1.15  # of what a step took before: the lease is not to end in the middle of the next
 
@@ -56,6 +58,12 @@ def quota_seconds(seconds: float) -> float:
     """
     num_leases = ceil(seconds / (LONGEST - START_SECONDS))
     return QUOTA_FACTOR * (seconds + num_leases * START_SECONDS)
+
+
+def fitting(quota: float, plans: Iterable[AvatarPlan]) -> AvatarPlan | None:
+    """The largest of some plans, with most steps, that a day's share allows; None where only the draft is left."""
+    allowed = [plan for plan in plans if quota_seconds(plan.estimate.seconds) <= quota]
+    return max(allowed, key=lambda plan: (plan.height * plan.width, plan.num_inference_steps), default=None)
 
 
 def duration(job: str, seconds: float, *_: Any, **__: Any) -> int:

@@ -4,6 +4,7 @@ lies in the job's folder. The one place where models are loaded and placed; read
 
 import gc
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from pipeline import hardware, media
 from pipeline.avatar import calibrate, costs, hub, parallel, placing, preview, speed
@@ -44,6 +45,8 @@ SMALLER = {  # what takes less memory; None: nothing does
 MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 _turn = threading.Lock()  # one job at a time in a process: the models are shared
 _loaded: dict[tuple[Any, ...], HunyuanVideoAvatarPipeline] = {}  # the models loaded last, by what they are
@@ -137,7 +140,7 @@ def load(facts: dict[str, Any]) -> HunyuanVideoAvatarPipeline:
     key = facts["weights"], facts["precision"], facts["converted"]
     if key not in _loaded:
         _loaded.clear()  # two sets of models fit nowhere
-        logging.disable_progress_bar()  # of transformers: one for each encoder, across our own
+        transformers_logging.disable_progress_bar()  # of transformers: one for each encoder, across our own
         dtypes = {} if device().type != "cpu" else {"dtype": torch.float32, "encoder_dtype": torch.float32}
         _loaded[key] = HunyuanVideoAvatarPipeline.from_published(
             Path(facts["weights"]), precision=facts["precision"], converted=Path(facts["converted"]), **dtypes
@@ -154,9 +157,24 @@ def pack(repository: hub.Repository) -> None:
     Raises:
         AvatarError: as `hub.download` and `hub.convert`.
     """
-    weights = str(hub.download(repository))
-    pipe = load({"weights": weights, "converted": str(hub.convert(repository)), "precision": "fp8"})
+
+    weights = str(hub.download(repository, on_progress=_in_log("downloading the weights")))
+    converted = str(hub.convert(repository, on_progress=_in_log("converting the weights")))
+    pipe = load({"weights": weights, "converted": converted, "precision": "fp8"})
     placing.place(pipe, Placement.RESIDENT, "cuda")
+
+
+def _in_log(what: str) -> Callable[[int, int], None]:
+    """What is told bytes done and bytes in all, and writes every tenth into the log, where nobody sees a page yet."""
+    told = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if (tenth := 10 * done // max(total, 1)) > told:
+            told = tenth
+            logger.warning("%s: %d %% of %.1f GB", what, 10 * tenth, total / 1e9)
+
+    return tell
 
 
 def _wait_for_turn(held: ExitStack) -> Generator[Step, None, None]:
