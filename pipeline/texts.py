@@ -959,9 +959,10 @@ TEXTS: dict[str, Text] = {
         "speed preset: {known} (default {default})", "préréglage de vitesse : {known} (par défaut {default})"
     ),
     "CliTiny": Text(
-        "rehearse the avatar engine with a tiny random model: the whole path on any computer, and a clip of noise",
+        "rehearse the avatar engine with a tiny random model: the whole path on any computer, and a clip of noise; 256 "
+        "pixels and 6 steps unless others are given",
         "répéter le moteur avatar avec un minuscule modèle aléatoire : tout le chemin, sur tout ordinateur, et un clip "
-        "de bruit",
+        "de bruit; 256 pixels et 6 étapes si rien d'autre n'est donné",
     ),
     "CliStopped": Text("Stopped. Nothing was kept.", "Arrêté. Rien n'a été gardé."),
     # --- doctor: what this machine can do ---------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from pipeline.request import (
 from pipeline.texts import say
 
 HIGHEST_FACE = 99  # more than anyone looks for in one picture
+REHEARSED_SIZE, REHEARSED_STEPS = 256, 6  # pixels; a minute or two on two cores, where the real course takes hours
 COUNTED_IN_MINUTES = 90  # seconds left from which minutes say enough
 
 
@@ -53,7 +54,6 @@ def add(commands: Any, language: str) -> None:
         "--size",
         metavar="PIXELS",
         type=whole_number(language, SMALLEST_SIZE, LARGEST_SIZE),
-        default=default,
         help=say("CliSize", language, **sizes, default=default),
     )
     make.add_argument(
@@ -84,7 +84,6 @@ def add(commands: Any, language: str) -> None:
         "--steps",
         metavar="N",
         type=whole_number(language, 1, MAX_STEPS),
-        default=RenderRequest.num_inference_steps,
         help=say("CliSteps", language, default=RenderRequest.num_inference_steps),
     )
     placements = [placement.value for placement in Placement]
@@ -183,14 +182,15 @@ def run(options: argparse.Namespace, language: str) -> int:
             speech=options.speech,
             output=place_for_clip(options.output, options.portrait),
             engine="avatar" if options.tiny else options.engine,
-            size=options.size,
+            size=options.size or (REHEARSED_SIZE if options.tiny else RenderRequest.size),
             seed=options.seed,
             face=options.face,
             points=read_points(" ".join(options.points)) if options.points else None,
             text=text,
             language=options.lang,
             prompt=options.prompt,
-            num_inference_steps=options.steps,
+            num_inference_steps=options.steps
+            or (REHEARSED_STEPS if options.tiny else RenderRequest.num_inference_steps),
             placement=options.placement,
             preset=options.preset,
         )
