@@ -5,6 +5,7 @@ Draws nothing: one render is pipeline.render_steps, started here and watched.
 
 import base64
 import csv
+import json
 import logging
 import math
 import os
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it reads this once
+# librosa's numba would look for a card in this process, after which no lease of ZeroGPU begins. Source: Hub docs
+os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
 
 import gradio as gr
 import spaces
@@ -35,6 +38,8 @@ KEPT_SECONDS = 3 * 3600  # uploads and clips: a full queue of ten-minute recordi
 SWEEP_SECONDS = 600  # between two looks for files older than that
 JOB_SECRET = "portrait-parlant"  # fixed, so that a browser still finds its job after a restart; its name is random
 GIGABYTE = 10**9  # bytes
+COUNTED_IN_MEBIBYTES = ("StageDownloading", "StageConverting")
+BUSY_SECONDS = 30  # that a resumed render waits for its earlier self to stop: a step of a small clip
 ZERO_GPU = "ZeroGPU"  # begins the titles of the service's refusals. Source: spaces, zero/client.py
 AVATAR_SIZES = sorted(costs.SIZES)
 TITLE = "Portrait Parlant"
@@ -80,7 +85,9 @@ def told(step: Step, language: str) -> str:
     if left is None:
         return stage
     if left < 90:
-        left = math.ceil(left) if left < 10 else 5 * math.ceil(left / 5)  # calm enough to be read, and read aloud
+        left = (
+            max(math.ceil(left), 1) if left < 10 else 5 * math.ceil(left / 5)
+        )  # calm enough to be read, and read aloud
         return say("PageStepSeconds", language, stage=stage, left=left)
     return say("PageStepMinutes", language, stage=stage, left=math.ceil(left / 60))
 
@@ -90,12 +97,20 @@ def bar(step: Step, language: str) -> str:
     counted = f' max="{step.total}" value="{step.done}"' if step.total else ""
     drawn = f'<progress aria-label="{say("PageProgress", language)}"{counted}></progress>'
     if step.total:
-        drawn += "\n\n" + say("PageStepCount", language, done=step.done, total=step.total)
+        drawn += "\n\n" + counted_in_words(step, language)
     if step.preview is not None:
         with suppress(FileNotFoundError):  # the clip was delivered meanwhile
             picture = base64.b64encode(step.preview.read_bytes()).decode()
             drawn += f'\n\n<img alt="{say("PagePreview", language)}" src="data:image/jpeg;base64,{picture}">'
     return drawn
+
+
+def counted_in_words(step: Step, language: str) -> str:
+    """How much of the stage is done: steps or frames, or gigabytes of weights."""
+    if step.stage not in COUNTED_IN_MEBIBYTES:
+        return say("PageStepCount", language, done=step.done, total=step.total)
+    done, total = (count * media.MEBIBYTE / GIGABYTE for count in (step.done, step.total))
+    return say("PageStepGigabytes", language, done=done, total=total)
 
 
 def details(result: RenderResult, language: str) -> str:
@@ -300,10 +315,26 @@ def resume(
 
     def begin(output: Path) -> Generator[Step, None, RenderResult]:
         found = jobs.find(job or "")
+        yield from stopped(found)
         with avatar_engine(found.request, found) as avatar:
             return (yield from resume_steps(found, avatar, output))
 
     yield from watched(begin, language_of(request), progress, job)
+
+
+def stopped(job: jobs.Job) -> Generator[Step, None, None]:
+    """Wait for a render that a reload or a Cancel has ended: it stops after the step that it is computing.
+
+    Raises:
+        JobBusy: it goes on, in another window perhaps.
+    """
+    lock, until = job.lock(), time.monotonic() + BUSY_SECONDS
+    while not lock.take():
+        if time.monotonic() > until:
+            raise errors.JobBusy(name=job.id)
+        yield Step("StageStopping", job=job.id)
+        time.sleep(ALIVE_SECONDS)
+    lock.release()
 
 
 def watched(
@@ -335,7 +366,7 @@ def watched(
     except Paused as paused:
         yield None, "**" + say("PagePaused", language) + f"** {paused}", "", job
     except gr.Error as error:
-        if isinstance(error.__cause__, errors.JobMissing | errors.JobDamaged | errors.JobChanged):
+        if isinstance(error.__cause__, errors.JobMissing | errors.JobChanged | errors.RunDamaged):
             job = ""  # there is nothing to resume
         yield None, f"**{error.title}.** {error.message}", "", job
         raise
@@ -445,14 +476,17 @@ def accept_licence(is_ticked: bool) -> Any:
     return gr.Column(visible=not is_ticked)
 
 
-def show_resume(job: str = "") -> Any:
-    """Whether there is something to resume."""
-    return gr.Button(visible=True if job else "hidden")
+def find_pending(job: str, request: gr.Request) -> tuple[str, Any]:
+    """The job that this browser remembers, if it is still there, and that it waits."""
+    with suppress(AvatarError):
+        if jobs.find(job):
+            return job, say("PagePending", language_of(request))
+    return "", gr.skip()
 
 
-def say_waiting(request: gr.Request, *_: Any) -> tuple[Any, Any]:
-    """What stands in the status line until a place is free, and a Cancel that can be pressed."""
-    return say("PageWaiting", language_of(request)), gr.Button(interactive=True)
+def say_waiting(request: gr.Request, *_: Any) -> tuple[Any, Any, Any]:
+    """What stands in the status line until a place is free, a Cancel that can be pressed, and no Resume meanwhile."""
+    return say("PageWaiting", language_of(request)), gr.Button(interactive=True), gr.Button(visible="hidden")
 
 
 def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
@@ -509,10 +543,22 @@ THEME = gr.themes.Default(
     color_accent="*primary_600",
 )
 # A Cancel is told apart from a refusal in the page itself, once the render has ended and no step can follow.
-CANCEL = "() => {window.cancelled = true}"
+CANCEL = f"""() => {{
+  window.cancelled = true; return [{json.dumps(str(word("PageStopping")))}, {{__type__: 'update', interactive: false}}]
+}}"""
 CANCELLED = """(shown, job) => {
   const pressed = window.cancelled; window.cancelled = false; return [pressed ? '' : shown, job]
 }"""
+# The job that can be resumed outlasts a render that makes another clip, and is forgotten when its own is delivered;
+# forgotten here, as gr.BrowserState writes nothing that is empty.
+JOB_KEY = "portrait-parlant-job"
+REMEMBER = "job => {if (!window.rendering) {window.rendering = true; window.earlier = job}}"
+REMEMBER_NOTHING = "() => {if (!window.rendering) {window.rendering = true; window.earlier = ''}}"
+SHOW_RESUME = f"""job => {{
+  job = job || window.earlier || ''; window.rendering = false; window.earlier = '';
+  if (!job) localStorage.removeItem('{JOB_KEY}');
+  return [job, {{__type__: 'update', visible: job ? true : 'hidden'}}]
+}}"""
 UNUSABLE = "() => {window.cancelled = false; return {__type__: 'update', interactive: false}}"
 IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'nearest'})"  # on a phone it is far below
 READ_ALOUD = """() => document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status")"""
@@ -653,7 +699,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 label=word("PageClipLabel"), interactive=False, autoplay=True, buttons=["download"], elem_id="clip"
             )
             about = gr.Markdown(elem_id="details")
-    pending = gr.BrowserState("", storage_key="portrait-parlant-job", secret=JOB_SECRET)
+    pending = gr.BrowserState("", storage_key=JOB_KEY, secret=JOB_SECRET)
 
     settings = [prompt, avatar_size, steps, preset]
     inputs = [portrait, speech, engine, size, seed, face, points, text, language, *settings]
@@ -661,7 +707,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     checked = make.click(
         say_waiting,
         [portrait, speech, seed, face, points],
-        [status, cancel],
+        [status, cancel, again],
         validator=validate,
         show_progress="hidden",
         concurrency_limit=None,
@@ -675,9 +721,10 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         api_name="render",
         concurrency_limit=RENDERS_AT_ONCE,
     )
-    resumed = again.click(
-        say_waiting, None, [status, cancel], show_progress="hidden", queue=False, api_visibility="private"
-    ).success(
+    waited = again.click(
+        say_waiting, None, [status, cancel, again], show_progress="hidden", queue=False, api_visibility="private"
+    )
+    resumed = waited.success(
         resume,
         pending,
         outputs,
@@ -698,17 +745,10 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         )
         job.success(None, js=IN_SIGHT, api_visibility="private")
         for end in (job.success, job.failure):
-            end(show_resume, pending, again, queue=False, show_progress="hidden", api_visibility="private")
-    for button in (make, again):  # while a render runs there is nothing to resume
-        button.click(
-            lambda: gr.Button(visible="hidden"),
-            None,
-            again,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-    cancel.click(None, cancels=[made, resumed], js=CANCEL, api_visibility="private")
+            end(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
+    checked.success(None, pending, None, js=REMEMBER, api_visibility="private")
+    waited.success(None, None, None, js=REMEMBER_NOTHING, api_visibility="private")
+    cancel.click(None, None, [status, cancel], cancels=[made, resumed], js=CANCEL, api_visibility="private")
     engine.change(
         show_engine,
         engine,
@@ -736,7 +776,9 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             api_visibility="private",
         )
         shown.success(None, js=IN_SIGHT, api_visibility="private")
-    demo.load(show_resume, pending, again, queue=False, show_progress="hidden", api_visibility="private")
+    demo.load(
+        find_pending, pending, [pending, status], queue=False, show_progress="hidden", api_visibility="private"
+    ).then(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
     demo.load(language_of, None, language, queue=False, show_progress="hidden", api_visibility="private")
 
 demo.queue(max_size=QUEUE_LENGTH, api_open=False)  # closed: no call goes round the queue
