@@ -143,22 +143,24 @@ def _attend(block: nn.Module, sides: list[_Side]) -> tuple[torch.Tensor, ...]:
     """Attention over the tokens of all sides together: for each side (batch, tokens, dim), not yet projected."""
     attn, first = block.attn, sides[0].tokens
     lengths = [side.tokens.shape[1] for side in sides]
-    shape = (len(first), sum(lengths), attn.heads, attn.inner_dim // attn.heads)
-    query, key, value = (torch.empty(shape, dtype=first.dtype, device=first.device) for _ in range(3))
+    shape = (len(first), attn.heads, sum(lengths), attn.inner_dim // attn.heads)
+    # (batch, tokens, heads, dim), lying head by head: so cuDNN's kernel is given them, by copies where they lie otherwise
+    query, key, value = (torch.empty(shape, dtype=first.dtype, device=first.device).transpose(1, 2) for _ in range(3))
     before = 0
     for side, length in zip(sides, lengths, strict=True):
         for start, end in _chunks(length):
             normed, place = side.normed(start, end), slice(before + start, before + end)
             for target, layer, norm in ((query, side.to_q, side.norm_q), (key, side.to_k, side.norm_k)):
-                heads = layer(normed).unflatten(2, shape[2:])
+                heads = layer(normed).unflatten(2, query.shape[2:])
                 heads = heads if norm is None else norm(heads)
                 if side.rotary is not None:
                     cosines, sines = side.rotary
                     heads = apply_rotary_emb(heads, (cosines[start:end], sines[start:end]), sequence_dim=1)
                 target[:, place] = heads
-            value[:, place] = side.to_v(normed).unflatten(2, shape[2:])
+            value[:, place] = side.to_v(normed).unflatten(2, query.shape[2:])
         before += length
     attended = dispatch_attention_fn(query, key, value, backend=attn.processor._attention_backend)
+    del query, key, value, target  # before the result is brought into the order of tokens
     return attended.flatten(2, 3).split(lengths, dim=1)
 
 

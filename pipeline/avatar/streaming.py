@@ -212,8 +212,10 @@ class WeightStream:
                 slot.is_filled, slot.is_free = torch.cuda.Event(), torch.cuda.Event()
                 slot.is_free.record(torch.cuda.current_stream(self.device))  # its memory may be in use until here
             self._slots.append(slot)
-        if self.device.type != "mps":  # whose commands come from one thread
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
+        if self._is_cuda:  # a thread begins on the first card, and would take memory there
+            self._thread = ThreadPoolExecutor(1, "weights", torch.cuda.set_device, (self._copies.device,))
+        elif self.device.type != "mps":  # whose commands come from one thread
+            self._thread = ThreadPoolExecutor(1, "weights")
 
     def _load(self, number: int) -> _Slot:
         """The slot that holds a unit, or will."""
@@ -299,7 +301,7 @@ class _Staging:
             if self.events:
                 self.events[self.turn].synchronize()  # until it was copied on; at once where it never was
             buffer.copy_(part)
-            place.copy_(buffer, non_blocking=True)
+            place.copy_(buffer, non_blocking=bool(self.events))  # Metal would go on reading what is filled anew
             if self.events:
                 self.events[self.turn].record()
             self.turn = 1 - self.turn

@@ -155,6 +155,16 @@ def test_a_clip_is_measured_in_every_placement(capsys: pytest.CaptureFixture[str
     assert printed.count("not measured on a GPU") == 2
 
 
+def test_the_memory_limit_is_set_on_a_card_named_without_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 2**30, 32 * 2**30))
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *given: told.append(given), raising=False)
+    assert avatar.limit_memory(torch.device("cuda"), 8) == 8 * 2**30
+    assert told == [(0.25, 0)]
+
+
 def test_the_whole_clip_is_worked_out_from_its_steps() -> None:
     measured = avatar.Measured(
         first=9,

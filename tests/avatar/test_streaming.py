@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import FirstBlockCacheConfig
 from peft import LoraConfig
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.avatar import chunked, streaming
+from pipeline.avatar.attention import DEFAULT, use
 from pipeline.avatar.branches import Branch, one_after_another
 from pipeline.avatar.chunked import modulation_of, modulators, run_in_chunks
 from pipeline.avatar.fp8 import ScaledFp8Linear, dequantized_once, swap_linears
@@ -100,12 +103,14 @@ def test_chunks_take_a_third_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
         assert ours < 5.5 and stock > 2 * ours, (type(block).__name__, ours, stock)
 
 
+@pytest.mark.parametrize("backend", [DEFAULT, "_native_flash", "_native_cudnn"])
 def test_at_the_real_size_queries_keys_values_and_what_they_give_are_all_there_is(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    monkeypatch.setattr(chunked, "dispatch_attention_fn", lambda query, *_, **__: torch.empty_like(query))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda query, key, value, **_: torch.empty_like(query))
     size = Window(704, 768)
     model = build_transformer({"num_layers": 2, "num_single_layers": 1}).bfloat16()
+    use(model, backend)
     with torch.device("meta"):
         given = block_inputs(model, size, torch.device("meta"), torch.bfloat16)
         image, text, temb, _, rotary, spoken, weights, _ = given
@@ -166,6 +171,21 @@ def test_a_unit_stays_whole_while_it_is_used_and_the_next_comes_in(
     with stream.here(3):
         assert torch.equal(stream.units[3].tensors[0], large[3])
     stream.free()
+
+
+def test_only_copies_out_of_pinned_memory_are_not_waited_for() -> None:
+    """On Metal nothing is pinned, and a copy that is not waited for reads its buffer when it is filled anew."""
+    told = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.copy_.default:
+                told.append(bool((args[2:] or (False,))[0]))
+            return func(*args, **(kwargs or {}))
+
+    with Copies():
+        streaming._Staging(pinned=False).copy(torch.ones(10, dtype=torch.uint8), torch.zeros(10, dtype=torch.uint8))
+    assert told == [False, False]
 
 
 def test_weights_packed_once_are_not_packed_again() -> None:

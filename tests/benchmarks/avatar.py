@@ -257,7 +257,8 @@ def limit_memory(device: torch.device, gib: float | None) -> int:
     free, total = torch.cuda.mem_get_info(device)
     if gib is None:
         return free
-    torch.cuda.set_per_process_memory_fraction(min(gib * GIBIBYTE / total, 1.0), device)
+    # by number: it refuses a device without one; None is the current card
+    torch.cuda.set_per_process_memory_fraction(min(gib * GIBIBYTE / total, 1.0), device.index)
     return min(free, int(gib * GIBIBYTE))
 
 
