@@ -144,7 +144,7 @@ def _attend(block: nn.Module, sides: list[_Side]) -> tuple[torch.Tensor, ...]:
     attn, first = block.attn, sides[0].tokens
     lengths = [side.tokens.shape[1] for side in sides]
     shape = (len(first), attn.heads, sum(lengths), attn.inner_dim // attn.heads)
-    # (batch, tokens, heads, dim), lying head by head: so cuDNN's kernel is given them, by copies where they lie otherwise
+    # (batch, tokens, heads, dim), lying head by head: cuDNN's kernel is given them so, copied where they lie otherwise
     query, key, value = (torch.empty(shape, dtype=first.dtype, device=first.device).transpose(1, 2) for _ in range(3))
     before = 0
     for side, length in zip(sides, lengths, strict=True):

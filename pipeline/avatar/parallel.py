@@ -29,7 +29,8 @@ from pipeline.avatar.transformer_hunyuan_avatar import (
 from pipeline.errors import ProcessesUnsuited
 from pipeline.texts import LANGUAGES, Notice
 
-PATIENCE = timedelta(hours=2)  # that processes wait for the first one, which may fetch weights or encode a prompt alone
+# that processes wait for the first one, which may fetch 30 GB over a slow line; when one dies, torchrun ends the others
+PATIENCE = timedelta(days=1)
 NUM_SIDES = 2  # branches of guidance
 MOST_PROCESSES = 64  # that are named as possible when another number is refused
 
@@ -53,12 +54,19 @@ def device() -> torch.device:
     return torch.device("cuda", hardware.processes().local_rank)
 
 
-def start() -> None:
-    """Meet the other processes; alone, does nothing. Call `stop` in the end, whatever happened."""
-    if not is_distributed() or dist.is_initialized():
-        return
+def use_own_card() -> None:
+    """Let what names no card use this process's: to be called in every thread that computes, as each begins on the
+    first one."""
     if device().type == "cuda":
         torch.cuda.set_device(device())
+
+
+def start() -> None:
+    """Meet the other processes; alone, does nothing. Call `stop` in the end, unless something went wrong."""
+    if not is_distributed() or dist.is_initialized():
+        return
+    use_own_card()
+    if device().type == "cuda":
         # sizes of shares travel by gloo: nccl would send them through the card and wait for it
         dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
     else:
@@ -66,7 +74,8 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Part from the other processes."""
+    """Part from the other processes, when all have done what they shared: a card that waits for another one's share
+    would be waited for. Where something went wrong, the end of this process lets torchrun end the others."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

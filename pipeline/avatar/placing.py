@@ -38,6 +38,12 @@ class Streaming(Protocol):
         """Give back what it takes on the device."""
 
 
+def give_back(device: torch.device) -> None:
+    """Give back what PyTorch keeps of a device's memory though nobody uses it."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).empty_cache()
+
+
 class Room:
     """A device with room for one model: who comes in sends out whoever is there."""
 
@@ -55,8 +61,7 @@ class Room:
         if self.inside is not None:
             self.inside.go()
             self.inside = None
-            if self.device.type in ("cuda", "mps"):
-                getattr(torch, self.device.type).empty_cache()  # what lies in pieces of this model's sizes
+            give_back(self.device)  # what lies in pieces of this model's sizes
 
 
 class Guest(ModelHook):
@@ -183,6 +188,7 @@ def unplace(pipe: HunyuanVideoAvatarPipeline) -> None:
     placed.rest()
     for resident in placed.residents:
         resident.go()
+    give_back(placed.room.device)
     for model in placed.hooked:
         remove_hook_from_module(model)
     for handle in placed.handles:
@@ -231,7 +237,7 @@ def _stream_blocks(
     if transformer.is_cache_enabled:
         raise ValueError("caches of diffusers do not see streamed blocks: call transformer.disable_cache() first")
     if free_ram is None:
-        free_ram = int(min(calibrate.free_ram(), hardware.container_memory_left()))
+        free_ram = int(min(calibrate.free_ram(), hardware.container_memory_left())) // hardware.processes().count
     sizes = [bytes_of(tensors_of(*unmodulated(block))) for block in transformer.blocks[:-1]]
     resident = set(range(len(sizes)))
     while sum(sizes[number] for number in resident) > spare_vram:

@@ -7,6 +7,7 @@ How far each one's result lies from the reference on a tiny random build is prin
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline import hardware
@@ -183,7 +184,7 @@ def apply(
         PresetUnavailable: it cannot work here.
         ValueError: there is none of this name, or the transformer has a cache that was not set up here.
     """
-    from pipeline.avatar import attention, fp8
+    from pipeline.avatar import attention, fp8, parallel
     from pipeline.avatar.caching import ByFrame
 
     undo(pipe)
@@ -201,13 +202,8 @@ def apply(
         pipe.predict = ByFrame(pipe.predict)
     notices = []
     if device.type == "cuda":  # elsewhere PyTorch has one kernel, and bits that do not depend on a measurement
-        choice = attention.choose(
-            device,
-            hardware.cache_folder(),
-            dtype=transformer.dtype,
-            lossy=preset.lossy_attention,
-            shared=num_processes > 1,
-        )
+        choose = partial(attention.choose, device, hardware.cache_folder(), dtype=transformer.dtype)
+        choice = parallel.once(partial(choose, lossy=preset.lossy_attention, shared=num_processes > 1))
         attention.use(transformer, choice.backend)
         notices.append(choice.reason)
     if preset.scaled_matmul:

@@ -41,8 +41,8 @@ SMALLER = {  # what takes less memory; None: nothing does
     Placement.OFFLOAD_MODELS: Placement.STREAM_BLOCKS,
     Placement.STREAM_BLOCKS: None,
 }
-# Source: PyTorch, the allocators of MPS and of the CPU.
-MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
+# Source: PyTorch, the allocators of MPS and of the CPU; cuBLAS and cuDNN, which name their status.
+MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "_ALLOC_FAILED")
 
 Result = TypeVar("Result")
 
@@ -77,9 +77,11 @@ def work_on(folder: Path, seconds: float | None = None) -> Generator[Step, None,
         if parallel.is_main():
             held.enter_context(job.lock())
         yield from _wait_for_turn(held)
-        pool = held.enter_context(ThreadPoolExecutor(1, "avatar"))
+        held.callback(placing.give_back, device())  # last, when nothing holds what was computed any more
+        pool = held.enter_context(ThreadPoolExecutor(1, "avatar", parallel.use_own_card))
         told = yield from _attempt(job, pool, until)
-        if told is not None and (smaller := _smaller(job)) is not None:
+        # processes that share the work would wait for one that goes another way: it ends, and torchrun ends them
+        if told is not None and not parallel.is_distributed() and (smaller := _smaller(job)) is not None:
             job.update(placement=smaller)
             yield Step("StageLessMemory", job=job.id)
             told = yield from _attempt(job, pool, until)
@@ -226,8 +228,9 @@ class _Work:
         if run is not None and run.step and not run.is_done and not self._preset.can_continue:
             checkpoints.clear()  # what its cache held is gone: begun anew it ends alike
             run = None
-        if run is None:
+        if parallel.any_says(run is None):  # nobody finds what the first process saves a moment later
             run = yield from self._during("StageEncoding", lambda: self._begin(pipe, checkpoints))
+        assert run is not None, "just begun"
         if not run.is_done:
             yield from self._denoise(pipe, run, checkpoints)
         if run.is_done and parallel.is_main():

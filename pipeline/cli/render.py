@@ -212,13 +212,14 @@ def run_shared(request: RenderRequest, make: Callable[[], int]) -> int:
     from pipeline.avatar import parallel, work  # imports torch
 
     parallel.start()
-    try:
-        if parallel.is_main():
-            return make()
+    if parallel.is_main():
+        code = make()
+    else:
         work.follow()
-        return DONE
-    finally:
+        code = DONE
+    if code == DONE:  # else the others may wait for this one
         parallel.stop()
+    return code
 
 
 def steps_of(request: RenderRequest, options: argparse.Namespace, language: str) -> Generator[Step, None, RenderResult]:

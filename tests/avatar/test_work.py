@@ -1,6 +1,7 @@
 """Work on a job in leases: whole pieces, progress that people can read, and a device that is full."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,31 @@ def test_a_device_that_is_full_twice_is_told_and_the_job_is_kept(make_job: Any, 
     assert job.state["step"] == 1 and not job.state.get("finished")
     with job.lock():
         pass
+
+
+def test_one_of_several_processes_does_not_go_another_way_when_its_device_is_full(
+    make_job: Any, full_device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_device(Placement.OFFLOAD_MODELS)
+    monkeypatch.setattr(work.parallel, "is_distributed", lambda: True)
+    job = make_job()
+    with pytest.raises(DeviceMemoryFull, match="resident"):
+        finish(job)
+    assert work.placement_of(job) is Placement.RESIDENT
+
+
+def test_the_thread_that_computes_uses_this_process_s_card_and_memory_is_given_back_in_the_end(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    placed: list[Any] = []
+    monkeypatch.setattr(work.parallel, "use_own_card", lambda: threads.append(threading.current_thread().name))
+    monkeypatch.setattr(
+        work.placing, "give_back", lambda device: placed.append(next(iter(work._loaded.values())).placed)
+    )
+    finish(make_job())
+    assert len(threads) == 1 and threads[0].startswith("avatar")
+    assert placed[-1] is None and len(placed) > 1
 
 
 def test_a_prompt_that_is_too_long_is_told(make_job: Any) -> None:
