@@ -11,6 +11,7 @@ import math
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -45,6 +46,7 @@ AVATAR_SIZES = sorted(costs.SIZES)
 TITLE = "Portrait Parlant"
 
 log = logging.getLogger(__name__)
+_loading = threading.Lock()
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -212,11 +214,22 @@ def leased(job: Path) -> Generator[Step, None, None]:
         raise Paused(error.message) from error
 
 
+def load_libraries() -> None:
+    """Import what the avatar engine needs, one visitor at a time: diffusers fails where two threads import it at once.
+
+    On ZeroGPU nothing is needed here: the page neither measures nor computes.
+    """
+    if not hardware.on_zero_gpu():
+        with _loading:
+            from pipeline.avatar import rehearsal, work  # noqa: F401
+
+
 @contextmanager
 def avatar_engine(request: RenderRequest, job: jobs.Job | None = None) -> Iterator[Engine]:
     """The avatar engine, its work in leases on ZeroGPU, its model a tiny one where PORTRAIT_REHEARSAL says so."""
     from pipeline.avatar.engine import AvatarEngine, work_here
 
+    load_libraries()
     lease = leased if hardware.on_zero_gpu() else work_here
     if hardware.rehearses():
         from pipeline.avatar.rehearsal import rehearsal  # imports torch
@@ -293,6 +306,7 @@ def render(
         if engine == "draft":
             return (yield from render_steps(wanted))
         jobs.sweep()
+        yield Step("StageReading")  # before libraries are loaded, which takes some seconds
         with avatar_engine(wanted) as avatar:
             return (yield from render_steps(wanted, avatar))
 
@@ -412,7 +426,8 @@ def plan(
             preset=preset,
         )
         hardware.engine_for(wanted)
-        from pipeline.avatar import engine as avatar  # measures this computer with torch
+        load_libraries()
+        from pipeline.avatar import engine as avatar
 
         seconds = media.load_speech(wanted.speech).seconds
         picture_size = media.load_portrait(wanted.portrait).shape[:2]

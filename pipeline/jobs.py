@@ -315,7 +315,10 @@ def find(name: str, root: Path | None = None) -> Job:
         JobMissing: there is none of that name.
         JobDamaged: it cannot be read.
     """
-    return Job.open(_root(root) / Path(name).name)
+    name = Path(str(name)).name
+    if not ID.fullmatch(name):
+        raise _missing(name)
+    return Job.open(_root(root) / name)
 
 
 def unfinished(root: Path | None = None) -> list[Job]:

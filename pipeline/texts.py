@@ -512,8 +512,10 @@ TEXTS: dict[str, Text] = {
         "Revenez à celle-là, ou commencez un nouveau clip.",
     ),
     "JobBusy": Text(
-        "The job {name} is being worked on already. Wait until that has stopped, then resume it.",
-        "La tâche {name} est déjà en cours. Attendez que cela s'arrête, puis reprenez-la.",
+        "The job {name} is being worked on, in another window perhaps, or until its step is done. Try again in a few "
+        "minutes.",
+        "La tâche {name} est en cours, dans une autre fenêtre peut-être, ou jusqu'à la fin de son étape. Réessayez "
+        "dans quelques minutes.",
     ),
     "DeviceMemoryFull": Text(
         "The device's memory is full, even with the placement {placement} ({detail}). The render is kept: close other "
@@ -643,6 +645,7 @@ TEXTS: dict[str, Text] = {
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
     "StageWaiting": Text("Waiting for the other clip to be finished", "En attente de la fin de l'autre clip"),
+    "StageStopping": Text("Waiting until the earlier render has stopped", "En attente de l'arrêt du rendu précédent"),
     "StageLoading": Text("Loading the models", "Chargement des modèles"),
     "StageEncoding": Text("Reading the prompt and listening", "Lecture de la consigne et écoute"),
     "StageDenoising": Text("Forming the picture", "Formation de l'image"),
@@ -1078,6 +1081,12 @@ TEXTS: dict[str, Text] = {
     ),
     "PageStepCount": Text("{done} of {total}", "{done} sur {total}"),
     "PagePreview": Text("The clip as it is seen coming", "Le clip tel qu'il s'annonce"),
+    "PageStepGigabytes": Text("{done} of {total} GB", "{done} sur {total} Go"),
+    "PageStopping": Text("Stopping", "Arrêt en cours"),
+    "PagePending": Text(
+        "A clip that was begun is kept: “Resume” goes on with it.",
+        "Un clip commencé est conservé : «\u00a0Reprendre\u00a0» le continue.",
+    ),
     "PageKept": Text(
         "Stopped. What is done is kept for a day: “Resume” goes on from there.",
         "Arrêté. Ce qui est fait est conservé un jour : «\u00a0Reprendre\u00a0» continue de là.",
