@@ -11,8 +11,8 @@ Source: reports collected in model cards and threads; they are no benchmarks.
 
 import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -158,6 +158,11 @@ class Work:
     num_inference_steps: int = NUM_INFERENCE_STEPS
     guidance_scale: float = GUIDANCE_SCALE
     preset: str = DEFAULT
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Work":
+        """That of a job, from what it is made with."""
+        return cls(**{part.name: facts[part.name] for part in fields(cls)})
 
     @cached_property
     def timeline(self) -> Timeline:
@@ -342,12 +347,8 @@ def fits(need: Need, machine: Machine) -> bool:
 def seconds_of(work: Work, need: Need, rates: Rates, precision: str) -> float:
     """How long a clip takes, from the press of the button to the mp4."""
     preset = PRESETS[work.preset]
-    products = (preset.scaled_matmul and rates.matmul_fp8) or rates.matmul
-    matmul, attention = products * BLOCK_SHARE, rates.attention * BLOCK_SHARE
-    linear_flops, attention_flops, other_flops = forward_flops(work)
-    block = (linear_flops / matmul + attention_flops / attention) / NUM_BLOCKS * work.branches
+    block, full = _block_seconds(work, rates)
     source = rates.copy if need.pinned else rates.mapped
-    full = other_flops / matmul * work.branches
     for count, size in zip((NUM_DOUBLE, NUM_SINGLE), block_bytes(precision), strict=True):
         full += count * ((1 - need.streamed) * block + need.streamed * max(block, size / source))
     num_full, num_cached, num_kept = work.steps
@@ -358,8 +359,28 @@ def seconds_of(work: Work, need: Need, rates: Rates, precision: str) -> float:
     reading = reads * TEXT_ENCODER + VAE + SMALL_ENCODERS
     reading += transformer_bytes(precision) if need.pinned else (1 - need.streamed) * transformer_bytes(precision)
     texts = work.branches * 2 * TEXT_ENCODER_PARAMETERS * TEXT_ENCODER_TOKENS / (rates.matmul * TEXT_SHARE)
-    decoding = decoded_pixels(work, TILINGS[need.tiling]) * VAE_FLOPS / (rates.matmul * VAE_SHARE)
+    decoding = decoding_seconds(work, need.tiling, rates)
     return START_SECONDS + reading / rates.mapped + texts + denoising + saving + decoding
+
+
+def step_seconds(work: Work, rates: Rates) -> float:
+    """A full step with all blocks on the device."""
+    block, rest = _block_seconds(work, rates)
+    return work.timeline.num_windows * (NUM_BLOCKS * block + rest)
+
+
+def decoding_seconds(work: Work, tiling: str, rates: Rates) -> float:
+    """All frames, in the tiling of that name."""
+    return decoded_pixels(work, TILINGS[tiling]) * VAE_FLOPS / (rates.matmul * VAE_SHARE)
+
+
+def _block_seconds(work: Work, rates: Rates) -> tuple[float, float]:
+    """One window through a block, and through all that is beside the blocks; for all branches of guidance."""
+    products = (PRESETS[work.preset].scaled_matmul and rates.matmul_fp8) or rates.matmul
+    matmul, attention = products * BLOCK_SHARE, rates.attention * BLOCK_SHARE
+    linear_flops, attention_flops, other_flops = forward_flops(work)
+    block = (linear_flops / matmul + attention_flops / attention) / NUM_BLOCKS
+    return block * work.branches, other_flops / matmul * work.branches
 
 
 def plan_avatar(

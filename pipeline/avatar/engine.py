@@ -112,9 +112,9 @@ class AvatarEngine:
             job.check(facts | {name: job.facts[name] for name in ("placement", "tiling")})
         yield Step("StageChecking", job=job.id)
         while not job.state.get("finished"):
-            before = job.state
+            before = job.state, job.num_frames
             yield from self.lease(job.folder)
-            assert job.state != before, "a lease does one piece of work at least"
+            assert (job.state, job.num_frames) != before, "a lease does one piece of work at least"
         return Take(job.frames(), tuple(_notices(job)), job.delete)
 
     def _weights(self, plan: costs.AvatarPlan) -> Generator[Step, None, dict[str, Any]]:

@@ -7,6 +7,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from pipeline.avatar import costs
+from pipeline.avatar.cards import ZERO_GPU
 from pipeline.avatar.costs import AvatarPlan
 from pipeline.engine import Step
 from pipeline.errors import AvatarError
@@ -17,6 +19,7 @@ START_SECONDS = 10.0  # of a lease that go by until the models stand on the card
 QUOTAS = {"Anonymous": 120, "Free": 300, "Pro": 2400}  # seconds a day by account. Source: Hub docs, spaces-zerogpu
 QUOTA_FACTOR = 1.5  # of the seconds asked for, on the cards in use
 SPARE = 1.15  # of what a step took before: the lease is not to end in the middle of the next
+UNKNOWN = 2.0  # of what a step is estimated to take, while none was measured. Source: costs.py
 
 
 def work(job: str, seconds: float) -> Generator[Step | AvatarError, None, None]:
@@ -25,30 +28,34 @@ def work(job: str, seconds: float) -> Generator[Step | AvatarError, None, None]:
     from pipeline.avatar.work import work_on  # imports torch
 
     try:
-        yield from work_on(Path(job), seconds)
+        yield from work_on(Path(job), max(seconds - START_SECONDS, 0.0))  # gone when this is called
     except AvatarError as error:
         yield error
 
 
 def seconds_for(job: Job) -> float:
-    """How long the job's next lease may work: to its end where that is near, else half a minute to a minute.
+    """How long the job's next lease is to be: to its end where that is near, else half a minute to a minute.
 
     A step that takes longer than that gets a lease of its own length.
     """
     pace = job.state.get("pace", {})
-    step = SPARE * max(pace.values(), default=0.0)
+    estimate = UNKNOWN * costs.step_seconds(costs.Work.of(job.facts), ZERO_GPU.rates)
+    step = SPARE * max(pace.values()) if pace else estimate
     left = seconds_left(job)
     wanted = LONGEST if left is None else min(max(left * SPARE + START_SECONDS, SHORTEST), LONGEST)
     return max(wanted, START_SECONDS + step)
 
 
 def seconds_left(job: Job) -> float | None:
-    """What the rest of the job takes, by the pace of its steps; None while that is not known."""
+    """What the rest of the job takes, by the pace of its steps and as estimated for its frames; None while no step was
+    measured."""
     state = job.state
     if "pace" not in state or "step" not in state:
         return None
     steps = job.facts["num_inference_steps"] - state["step"]
-    return float(steps * max(state["pace"].values(), default=0.0) + job.facts.get("decoding_seconds", 0.0))
+    decoding = costs.decoding_seconds(costs.Work.of(job.facts), job.facts["tiling"], ZERO_GPU.rates)
+    decoding *= 1 - job.num_frames / job.facts["num_frames"]
+    return float(steps * max(state["pace"].values(), default=0.0) + decoding)
 
 
 def quota_seconds(seconds: float) -> float:

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from pipeline import hardware, media
 from pipeline.avatar import calibrate, costs, hub, parallel, placing, preview, speed
 from pipeline.avatar.autoencoder import frame_to_uint8
+from pipeline.avatar.cards import ZERO_GPU
 from pipeline.avatar.checkpoints import Checkpoints
 from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline
 from pipeline.avatar.sampler import DenoisingRun, make_scheduler
@@ -233,6 +234,8 @@ class _Work:
         assert run is not None, "just begun"
         if not run.is_done:
             yield from self._denoise(pipe, run, checkpoints)
+            if self._is_over(self._tile_seconds()):
+                return
         if run.is_done and parallel.is_main():
             yield from self._decode(pipe, run)
 
@@ -254,17 +257,11 @@ class _Work:
         self.pipe = pipe = load(facts)
         spare = 0
         if "placement" not in self.job.state:  # with no blocks on the device it needs least
-            spare = costs.spare_vram(self._planned(), calibrate.find_device(device().type)[2] or 0)
+            spare = costs.spare_vram(costs.Work.of(facts), calibrate.find_device(device().type)[2] or 0)
         placing.place(pipe, placement, device(), spare_vram=spare)
         chosen = speed.apply(pipe, facts["preset"], placement, num_inference_steps=facts["num_inference_steps"])
         parallel.share(pipe)
         return chosen
-
-    def _planned(self) -> costs.Work:
-        """The clip as the cost model knows it."""
-        facts = self.job.facts
-        names = ("num_frames", "height", "width", "num_inference_steps", "guidance_scale", "preset")
-        return costs.Work(*(facts[name] for name in names))
 
     def _begin(self, pipe: HunyuanVideoAvatarPipeline, checkpoints: Checkpoints) -> DenoisingRun:
         """Encode all that the clip is made from, and keep it."""
@@ -355,6 +352,12 @@ class _Work:
             if self.job.num_frames < total and self._is_over(pace):
                 return
         self.job.update(finished=True)
+
+    def _tile_seconds(self) -> float:
+        """Of decoding a tile of frames, while none was measured: as estimated for the card that is lent for a time."""
+        facts = self.job.facts
+        num_tiles = max(facts["num_frames"] / TILINGS[facts["tiling"]].num_frames_stride, 1)
+        return costs.decoding_seconds(costs.Work.of(facts), facts["tiling"], ZERO_GPU.rates) / num_tiles
 
     def _is_over(self, seconds: float) -> bool:
         """Whether there is no time left for a piece of work of so many seconds."""
