@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ LONGEST_WORD = 40  # letters; a shortened prompt ends with a whole word if the c
 CACHE_FORMAT = "1"  # of the files and of all that is computed for them; another one is another file
 CACHE_ENTRIES = 200  # newest kept; each holds at most 831 rows of 4096 float16, 6.8 MB, so 1.4 GB in all
 FINGERPRINT_WEIGHTS, FINGERPRINT_VALUES = 32, 64  # how many of a model's matrices are looked at; values of each
+# Fast tokenizers keep what to cut and to pad in themselves: two threads at once get an error, or each other's length.
+_tokenizing = threading.Lock()
 ABANDONED_SECONDS = 3600  # a half-written file of this age has lost its writer
 
 
@@ -116,9 +119,14 @@ def encode_prompt(
     Source: HunyuanVideo-Avatar, pipeline_hunyuan_video_audio.py, encode_prompt_audio_text_base.
     """
     pixels = _rgb(image)
-    tokens = tokenize_prompt(
-        prompt, text_encoder=text_encoder, tokenizer=tokenizer, text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2
-    )
+    with _tokenizing:
+        tokens = tokenize_prompt(
+            prompt,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+        )
     path = (
         None if cache_dir is None else cache_dir / f"{_key(tokens, pixels, text_encoder, text_encoder_2)}.safetensors"
     )

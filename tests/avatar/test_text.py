@@ -135,14 +135,15 @@ def test_two_visitors_at_once_do_not_meet(parts, image, embeds) -> None:
     found: list[PromptEmbeds] = []
 
     def visit() -> None:
-        found.append(encode_prompt(PROMPT, image, **parts))
+        for _ in range(3):
+            found.append(encode_prompt(PROMPT, image, **parts))
 
     visitors = [threading.Thread(target=visit) for _ in range(4)]
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
         visitor.join()
-    assert len(found) == 4
+    assert len(found) == 12
     assert all(same(one, embeds) for one in found)
     assert len(parts["text_encoder"].model.language_model.layers) == 4
 
