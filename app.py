@@ -26,7 +26,7 @@ import gradio as gr
 import spaces
 
 from pipeline import AvatarError, RenderRequest, RenderResult, errors, hardware, jobs, media, render_steps, resume_steps
-from pipeline.avatar import costs, hub, leases, licence
+from pipeline.avatar import costs, hub, leases, licence, speed
 from pipeline.engine import Engine, Step
 from pipeline.request import MAX_PROMPT_LENGTH, MAX_SEED, MAX_STEPS, MAX_TEXT_LENGTH, read_points
 from pipeline.texts import LANGUAGES, TEXTS, number, say
@@ -41,6 +41,7 @@ JOB_SECRET = "portrait-parlant"  # fixed, so that a browser still finds its job 
 GIGABYTE = 10**9  # bytes
 COUNTED_IN_MEBIBYTES = ("StageDownloading", "StageConverting")
 BUSY_SECONDS = 30  # that a resumed render waits for its earlier self to stop: a step of a small clip
+HERE = ("127.0.0.1", "::1")  # addresses of a browser on this computer
 ZERO_GPU = "ZeroGPU"  # begins the titles of the service's refusals. Source: spaces, zero/client.py
 AVATAR_SIZES = sorted(costs.SIZES)
 TITLE = "Portrait Parlant"
@@ -176,6 +177,17 @@ def problems(portrait, speech, seed, face, points, request: gr.Request) -> list[
         return [*found, error.text(language)]
 
 
+def read_steps(steps: float | None, language: str) -> int:
+    """Steps as a slider or a program gives them.
+
+    Raises:
+        gr.Error: no whole number in range.
+    """
+    if steps is None or steps != int(steps) or not 1 <= steps <= MAX_STEPS:
+        raise refusal(say("PageStepsImpossible", language, largest=MAX_STEPS), language)
+    return int(steps)
+
+
 def is_whole(written: str | None, *, least: int) -> bool:
     """Whether a field is empty or holds a whole number from `least` to the largest seed there is."""
     return not written or (bool(re.fullmatch(r"\d{1,10}", written)) and least <= int(written) <= MAX_SEED)
@@ -292,15 +304,15 @@ def render(
             speech=Path(speech or ""),
             output=output,
             engine=engine,
-            size=size if engine == "draft" else avatar_size,
+            size=(size if engine == "draft" else avatar_size) or RenderRequest.size,
             seed=int(seed) if seed else None,
             face=int(face) if face else None,
             points=read_points(points) if points else None,
             text=text or "",
             language=language,
             prompt=prompt or "",
-            num_inference_steps=int(steps),
-            preset=preset,
+            num_inference_steps=read_steps(steps, tongue),
+            preset=preset or RenderRequest.preset,
         )
         hardware.engine_for(wanted)  # refused here when it cannot run
         if engine == "draft":
@@ -394,7 +406,6 @@ def with_result(steps: Generator[Step, None, RenderResult]) -> Generator[Step | 
 def plan(
     portrait: str | None,
     speech: str | None,
-    engine: str = "avatar",
     avatar_size: int = 512,
     steps: int = RenderRequest.num_inference_steps,
     preset: str = RenderRequest.preset,
@@ -405,51 +416,62 @@ def plan(
     Args:
         portrait: As in "render".
         speech: As in "render".
-        engine: "avatar"; a draft needs no plan.
         avatar_size: As in "render".
         steps: As in "render".
         preset: As in "render".
 
     Returns:
-        A sentence and a table, in Markdown; "" while there is nothing to plan.
+        Sentences and a table, in Markdown; the first row is what was asked for, and an arrow marks the one to choose.
     """
     language = language_of(request)
-    if engine != "avatar" or not portrait or not speech:
-        return ""
+    if not portrait or not speech:
+        return say("PagePlanMissing", language)
     try:
         wanted = RenderRequest(
             portrait=Path(portrait),
             speech=Path(speech),
-            engine=engine,
-            size=avatar_size,
-            num_inference_steps=int(steps),
-            preset=preset,
+            engine="avatar",
+            size=avatar_size or RenderRequest.size,
+            num_inference_steps=read_steps(steps, language),
+            preset=preset or RenderRequest.preset,
         )
         hardware.engine_for(wanted)
+        seconds = media.load_speech(wanted.speech).seconds
+        picture_size = media.load_portrait(wanted.portrait).shape[:2]
         load_libraries()
         from pipeline.avatar import engine as avatar
 
-        seconds = media.load_speech(wanted.speech).seconds
-        picture_size = media.load_portrait(wanted.portrait).shape[:2]
         chosen = avatar.plan_avatar(wanted, seconds=seconds, picture_size=picture_size)
         others = avatar.alternatives(wanted, seconds=seconds, picture_size=picture_size)
     except AvatarError as error:
         return error.text(language)
-    told = [chosen.estimate.reason.text(language), plan_table([chosen, *others], language)]
-    if chosen.estimate.download:
+    best, why = costs.recommended([chosen, *others])
+    told = [chosen.estimate.reason.text(language), plan_table([chosen, *others], best, language), why.text(language)]
+    if chosen.preset != RenderRequest.preset:
+        told.append(f"**{chosen.preset}** {say(speed.PRESETS[chosen.preset].text, language)}")
+    if hardware.rehearses():
+        told.append(say("PageRehearsal", language))
+    elif chosen.estimate.download:
         told.append(say("PagePlanDownload", language, gigabytes=chosen.estimate.download / GIGABYTE))
+    told.append(say("PlanEstimated", language))
     note = zero_gpu_note(wanted, chosen, language, seconds=seconds, picture_size=picture_size)
-    return "\n\n".join([*told, note])
+    return "\n\n".join([*told, note]).strip()
 
 
-def plan_table(plans: list[costs.AvatarPlan], language: str) -> str:
-    """Plans side by side, the one asked for first."""
+def plan_shown(request: gr.Request, engine: str, *asked: Any) -> str:
+    """The plan, where the page shows one: a draft needs none, and libraries that take seconds to load stay out."""
+    return plan(*asked, request=request) if engine == "avatar" else ""
+
+
+def plan_table(plans: list[costs.AvatarPlan], best: costs.AvatarPlan | None, language: str) -> str:
+    """Plans side by side, the one asked for first, a mark at the one that is recommended."""
     rows = [say("PagePlanColumns", language).split("|"), ["---"] * 4]
     for one in plans:
         cost = one.estimate
         memory = number((cost.peak_vram or cost.host_ram) / hardware.GIBIBYTE, language)
         kind = f"{one.num_inference_steps}, {one.preset}"
-        rows.append([f"{one.width}×{one.height}", kind, costs.time_told(cost.seconds, language), memory])
+        mark = "→ " if one is best else ""
+        rows.append([f"{mark}{one.width}×{one.height}", kind, costs.time_told(cost.seconds, language), memory])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -472,21 +494,27 @@ def zero_gpu_note(wanted: RenderRequest, chosen: costs.AvatarPlan, language: str
     return "\n".join(told)
 
 
-def show_engine(engine: str, request: gr.Request) -> tuple[Any, Any, Any]:
-    """The options of the engine that is chosen: the draft's size; the avatar's, and its licence if not yet accepted."""
+def show_engine(
+    engine: str, portrait: str | None, speech: str | None, request: gr.Request
+) -> tuple[Any, Any, Any, Any]:
+    """The options of the engine that is chosen: the draft's size; the avatar's, its licence if not yet accepted, and
+    that its plan is coming."""
     is_avatar = engine == "avatar"
-    is_open = is_avatar and may_accept() and not licence.is_accepted(hub.published().beside)
-    return gr.Column(visible=is_avatar), gr.Column(visible=is_open), gr.Radio(visible=not is_avatar)
+    is_open = is_avatar and may_accept(request) and not licence.is_accepted(hub.published().beside)
+    coming = say("PagePlanning" if portrait and speech else "PagePlanMissing", language_of(request))
+    return gr.Column(visible=is_avatar), gr.Column(visible=is_open), gr.Radio(visible=not is_avatar), coming
 
 
-def may_accept() -> bool:
-    """Whether the licence is this visitor's to accept: on a Space it is the owner's, by PORTRAIT_ACCEPT_LICENCE."""
-    return not hardware.on_space() and not hardware.rehearses()
+def may_accept(request: gr.Request) -> bool:
+    """Whether the licence is this visitor's to accept: that of whoever sits at this computer. On a Space it is the
+    owner's, by PORTRAIT_ACCEPT_LICENCE; visitors from elsewhere come through a network or a public link's proxy."""
+    is_here = request.client.host in HERE and "x-forwarded-for" not in request.headers
+    return is_here and not hardware.on_space() and not hardware.rehearses()
 
 
-def accept_licence(is_ticked: bool) -> Any:
+def accept_licence(is_ticked: bool, request: gr.Request) -> Any:
     """Keep that the licence was accepted, and put it away."""
-    if is_ticked and may_accept():
+    if is_ticked and may_accept(request):
         licence.accept(hub.published().beside)
     return gr.Column(visible=not is_ticked)
 
@@ -586,7 +614,8 @@ body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's tim
 #speech .wrap {min-height: 9rem}
 #engine .wrap {flex-direction: column}
 #plan table {font-size: .875rem}
-#plan :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal}
+#plan :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal; word-break: normal}
+#plan :is(th, td):not(:nth-child(2)) {white-space: nowrap}
 #details img {width: 12rem; border-radius: 4px}
 #details progress {display: block; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
   overflow: hidden; background: var(--border-color-primary)}
@@ -766,22 +795,24 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     cancel.click(None, None, [status, cancel], cancels=[made, resumed], js=CANCEL, api_visibility="private")
     engine.change(
         show_engine,
-        engine,
-        [avatar_options, licence_box, size],
+        [engine, portrait, speech],
+        [avatar_options, licence_box, size, planned],
         queue=False,
         show_progress="hidden",
         api_visibility="private",
     )
     accepted.input(accept_licence, accepted, licence_box, queue=False, show_progress="hidden", api_visibility="private")
+    asked = [portrait, speech, avatar_size, steps, preset]
     gr.on(
         [component.change for component in (engine, portrait, speech, avatar_size, preset)] + [steps.release],
-        plan,
-        [portrait, speech, engine, avatar_size, steps, preset],
+        plan_shown,
+        [engine, *asked],
         planned,
         show_progress="hidden",
-        api_name="plan",
         trigger_mode="always_last",
+        api_visibility="private",
     )
+    gr.Button(visible=False).click(plan, asked, planned, api_name="plan")  # for programs: it plans avatars only
     for chip, row in zip(chips, rows, strict=True):
         shown = chip.click(
             show_example,

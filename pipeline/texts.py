@@ -176,7 +176,7 @@ TEXTS: dict[str, Text] = {
         "Exemple : 120,150 210,150 135,240 195,240 165,300.",
     ),
     "TextTooLong": Text(
-        "The words have {length} characters; the limit is {limit}. Shorten them, or leave them out.",
+        "The text has {length} characters; the limit is {limit}. Shorten it, or leave it out.",
         "Le texte compte {length} caractères; la limite est de {limit}. Raccourcissez-le ou omettez-le.",
     ),
     "LanguageUnknown": Text(
@@ -825,12 +825,13 @@ TEXTS: dict[str, Text] = {
         "Les images sont décodées en tuiles plus petites que celles publiées ({tiling}), faute de mémoire : les "
         "raccords sont ailleurs.",
     ),
+    "CliPlanExplained": Text("{preset}: {text}", "{preset} : {text}"),
     "CliPlanLeftOut": Text("Left out: {reason}", "Laissé de côté : {reason}"),
     "CliPlanDownload": Text(
         "How much is to be downloaded is told by others; the Hub was not asked.",
         "La taille du téléchargement est celle que d'autres rapportent; le Hub n'a pas été interrogé.",
     ),
-    "CliPlanEstimated": Text(
+    "PlanEstimated": Text(
         "All figures are estimates, without download; a render may take up to twice as long, and tells what is left as "
         "it goes.",
         "Tous les chiffres sont des estimations, sans le téléchargement; un rendu peut prendre jusqu'à deux fois plus, "
@@ -1105,7 +1106,18 @@ TEXTS: dict[str, Text] = {
     "PageAvatarSizeLabel": Text("Shorter side, pixels", "Petit côté, pixels"),
     "PageStepsLabel": Text("Steps", "Étapes"),
     "PagePresetLabel": Text("Speed preset", "Préréglage de vitesse"),
-    "PagePlanColumns": Text("Size|Steps, preset|Time|Memory (GiB)", "Taille|Étapes, préréglage|Temps|Mémoire (Gio)"),
+    "PagePlanColumns": Text("Size|Steps, preset|Time|GiB", "Taille|Étapes, préréglage|Temps|Gio"),
+    "PagePlanMissing": Text(
+        "Once there are a picture and a voice, this says how long the clip takes and what it needs.",
+        "Dès qu'il y a une image et une voix, on lit ici combien de temps prend le clip et ce qu'il demande.",
+    ),
+    "PagePlanning": Text("Working out what the clip takes", "Calcul de ce que demande le clip"),
+    "PageRehearsal": Text(
+        "This is a rehearsal: a tiny model of random numbers makes noise, in a minute or two, and nothing is "
+        "downloaded. The figures are those of the real model.",
+        "C'est une répétition : un minuscule modèle de nombres aléatoires fait du bruit, en une minute ou deux, et "
+        "rien n'est téléchargé. Les chiffres sont ceux du vrai modèle.",
+    ),
     "PagePlanDownload": Text(
         "Before the first clip, {gigabytes} GB are downloaded once.",
         "Avant le premier clip, {gigabytes} Go sont téléchargés, une fois.",
@@ -1142,6 +1154,9 @@ TEXTS: dict[str, Text] = {
     "PageSeedImpossible": Text(
         "The seed is a whole number from 0 to {largest}; leave it empty for a random one.",
         "Le germe est un nombre entier de 0 à {largest}; laissez vide pour le tirer au hasard.",
+    ),
+    "PageStepsImpossible": Text(
+        "Steps are a whole number from 1 to {largest}.", "Les étapes sont un nombre entier de 1 à {largest}."
     ),
     "PageFaceImpossible": Text(
         "Faces are counted from 1, the largest; leave it empty for the largest.",

@@ -124,12 +124,12 @@ def run(options: argparse.Namespace, language: str) -> int:
         print(say("PlanShorten", language, **told))
     print(shown.estimate.reason.text(language))
     for preset in dict.fromkeys(plan.preset for plan in plans if plan.preset != DEFAULT):
-        print(f"{preset}: {say(PRESETS[preset].text, language)}")
+        print(say("CliPlanExplained", language, preset=preset, text=say(PRESETS[preset].text, language)))
     if shown.tiling != "published":
         print(say("CliPlanTiling", language, tiling=shown.tiling))
     if not is_known:
         print(say("CliPlanDownload", language))
-    print(say("CliPlanEstimated", language))
+    print(say("PlanEstimated", language))
     return DONE
 
 
