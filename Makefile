@@ -36,9 +36,10 @@ app: $(VENV)/draft.installed
 
 full: $(VENV)/full.installed
 
+# On as many cores as there are, a file's tests on one of them: they share servers and models.
 test: $(VENV)/test.installed
 	$(PY) -m tests.browser.find
-	$(PY) -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
 check: $(VENV)/test.installed
 	$(PY) -m ruff format --check .
