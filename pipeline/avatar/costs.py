@@ -304,10 +304,12 @@ def needs(work: Work, machine: Machine, placement: Placement) -> Need:
     blocks = NUM_DOUBLE * double + NUM_SINGLE * single
     every = weights + TEXT_ENCODER + VAE + SMALL_ENCODERS
     is_one_window = work.timeline.num_windows == 1
-    cache = work.cache_bytes if is_one_window else 0  # of several windows it lies in main memory
+    cache = work.cache_bytes if is_one_window else 0  # of several windows, and beside streamed blocks, it is the host's
     dequantized = DEQUANTIZED if precision == "fp8" else 0
-    running = cache + context + SLACK
-    stock = (STOCK_UNITS + 2) * work.unit + work.tokens * ROTARY + dequantized / 3 + running  # one layer's at a time
+    running = context + SLACK
+    stock = (
+        (STOCK_UNITS + 2) * work.unit + work.tokens * ROTARY + dequantized / 3 + cache + running
+    )  # one layer's at a time
     free = math.inf if machine.free_vram is None else machine.free_vram
     host = PROCESS + SHARD + (work.unit if is_one_window else work.cache_bytes)  # saved one after the other, or kept
 
@@ -318,6 +320,7 @@ def needs(work: Work, machine: Machine, placement: Placement) -> Need:
     elif placement is Placement.OFFLOAD_MODELS:
         denoising, texts, beside = weights + stock, TEXT_ENCODER_STREAMED + context + SLACK, VAE_ENCODER
     else:
+        host = PROCESS + SHARD + work.cache_bytes
         others = 2 * (ADAPTER_PARAMETERS + OTHER_PARAMETERS) + single  # the last block serves cached steps
         tokens = (CHUNKED_UNITS + work.branches + 1) * work.unit + work.branches * work.tokens * ROTARY
         denoising = tokens + CHUNKED_BYTES + dequantized + running + others + BUFFERED_BLOCKS * double

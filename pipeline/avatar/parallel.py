@@ -272,7 +272,8 @@ def _exchange(
         if number == side:
             given = [tensor.contiguous() for tensor in tensors]
         else:
-            given = [torch.empty(shape, dtype=dtype, device=mine.sample.device) for shape, dtype in told]
+            places = [tensor.device for tensor in tensors]  # the card; what streamed blocks keep, the host
+            given = [torch.empty(shape, dtype=kind, device=at) for (shape, kind), at in zip(told, places, strict=True)]
         for tensor in given:
             dist.broadcast(tensor, group=group, group_src=number)
         kept = (given[1], given[2]) if len(given) > 1 else None

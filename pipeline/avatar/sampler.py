@@ -110,7 +110,7 @@ class FrameCache:
     num_written: int = 0
 
     def write(self, frames: Sequence[int], num_frames: int, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Keep a window's tokens: where they are when it is the only window, else on the CPU, as clips may be long.
+        """Keep a window's tokens: where they come when it is the only window, else on the CPU, as clips may be long.
 
         Args:
             frames: Latent frames of the window, in its order.
@@ -119,7 +119,7 @@ class FrameCache:
         """
         tokens = inputs[0].unflatten(1, (len(frames) + 1, -1))
         store = tokens.device if len(frames) == num_frames else torch.device("cpu")
-        if self.image is None:
+        if self.image is None or self.image.device != store:  # the only window is written whole
             self.image = torch.zeros((num_frames, *tokens.shape[2:]), dtype=tokens.dtype, device=store)
             self.window_of = [-1] * num_frames
         self.image[list(frames)] = tokens[0, 1:].to(store)
@@ -177,13 +177,9 @@ class DenoisingRun:
         return self.step >= self.settings.num_inference_steps
 
     def to(self, device: torch.device) -> None:
-        """Move what is computed with; the caches of a clip of several windows stay on the CPU."""
+        """Move what is computed with; the caches stay where they are, and come by windows."""
         self.latents = self.latents.to(device)
         self.difference = None if self.difference is None else self.difference.to(device)
-        if self.timeline.num_windows == 1:
-            for cache in (self.negative_cache, self.positive_cache):
-                cache.image = None if cache.image is None else cache.image.to(device)
-                cache.windows = [[tokens.to(device) for tokens in window] for window in cache.windows]
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, which appears when it is whole. `Checkpoints` saves step by step for less.

@@ -437,7 +437,7 @@ class StreamedTransformer:
     def __call__(
         self, transformer: HunyuanVideoAvatarTransformer3DModel, branches: Sequence[Branch]
     ) -> list[HunyuanVideoAvatarTransformerOutput]:
-        """As `branches.Predict`.
+        """As `branches.Predict`; the last block's input is returned in host memory.
 
         Raises:
             ValueError: the transformer has a cache of diffusers, which hooks the blocks' own `forward`, or LoRA weights
@@ -460,14 +460,16 @@ class StreamedTransformer:
                         run_in_chunks(block, window, modulation[number])
             outputs = []
             for number, (window, modulation) in enumerate(zip(windows, modulations, strict=True)):
-                entered = window.hidden_states, window.encoder_hidden_states
-                if is_kept[number] or not is_full[number]:  # others hold these tokens, which would change in place
-                    window = replace(window, hidden_states=entered[0].clone(), encoder_hidden_states=entered[1].clone())
+                image, text = window.hidden_states, window.encoder_hidden_states
+                kept = None
+                if is_kept[number]:  # in host memory, for the room; they change in place
+                    kept = image.to("cpu", copy=True), text.to("cpu", copy=True)
+                if not is_full[number]:  # others hold these tokens
+                    window = replace(window, hidden_states=image.clone(), encoder_hidden_states=text.clone())
                 last = transformer.blocks[-1]
                 with dequantized_once(unmodulated(last), window.temb.dtype):
                     run_in_chunks(last, window, modulation[-1])
                 sample = transformer.finish(window)
-                kept = entered if is_kept[number] else None
                 outputs.append(HunyuanVideoAvatarTransformerOutput(sample=sample, last_block_input=kept))
             return outputs
 

@@ -182,6 +182,14 @@ def test_a_cache_keeps_no_window_that_no_frame_needs() -> None:
     assert float(hidden_states.min()) == float(text.max()) == 2
 
 
+def test_a_cache_read_from_a_file_goes_where_the_only_window_is_computed() -> None:
+    cache, tokens = FrameCache(), (torch.zeros(1, 6, 2), torch.zeros(1, 3, 2))
+    cache.write([0, 1], 2, tokens)
+    cache.write([0, 1], 2, (tokens[0].to("meta"), tokens[1].to("meta")))
+    assert cache.image is not None and cache.image.device.type == "meta"
+    assert {part.device.type for part in cache.read([0, 1], torch.device("meta"))} == {"meta"}
+
+
 def test_a_run_moves_to_the_device_that_computes(tmp_path: Path) -> None:
     """The meta device refuses to be mixed with the CPU, as a GPU does."""
     for num_frames, use_step_cache in ((100, True), (140, False)):  # longer clips keep on the CPU what meta cannot give
