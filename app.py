@@ -458,9 +458,9 @@ def plan(
     return "\n\n".join([*told, note]).strip()
 
 
-def plan_shown(request: gr.Request, engine: str, *asked: Any) -> str:
+def plan_shown(engine, portrait, speech, avatar_size, steps, preset, request: gr.Request) -> str:
     """The plan, where the page shows one: a draft needs none, and libraries that take seconds to load stay out."""
-    return plan(*asked, request=request) if engine == "avatar" else ""
+    return plan(portrait, speech, avatar_size, steps, preset, request) if engine == "avatar" else ""
 
 
 def plan_table(plans: list[costs.AvatarPlan], best: costs.AvatarPlan | None, language: str) -> str:
