@@ -1,13 +1,14 @@
 """What is asked for and what came of it: frozen values that check themselves. Opens no file."""
 
 import math
+import re
 import secrets
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from pipeline.errors import EngineUnknown, LanguageUnknown, PointsUnreadable, SizeUnsupported, TextTooLong
+from pipeline.errors import EngineUnknown, LanguageUnknown, PointsUnreadable, SizeUnsupported, TextTooLong, WordTaken
 from pipeline.texts import Notice
 
 ENGINES = ("draft", "avatar")
@@ -17,6 +18,8 @@ MAX_PROMPT_LENGTH = 2000  # characters; the text encoder reads the first 240 wor
 MAX_STEPS = 100  # twice the published count; beyond, nothing is gained
 MAX_SEED = 2**31 - 1  # what a page's number field and every generator in use can hold
 SMALLEST_SIZE, LARGEST_SIZE, SIZE_MULTIPLE = 256, 1080, 8  # pixels; below, lips are a few pixels; above, no CPU follows
+
+RESERVED = re.compile(r"<(?:image|pad|unk|\|[^|<>]*\|)>")  # words of the avatar's tokenizers; text.py has the last word
 
 Point: TypeAlias = tuple[float, float]
 """x, y in pixels from the picture's top left corner, after EXIF rotation."""
@@ -90,6 +93,8 @@ class RenderRequest:
         for written, limit in ((self.text, MAX_TEXT_LENGTH), (self.prompt, MAX_PROMPT_LENGTH)):
             if len(written) > limit:
                 raise TextTooLong(length=len(written), limit=limit)
+        if taken := RESERVED.search(self.prompt):
+            raise WordTaken(word=taken[0])
         if self.language not in TEXT_LANGUAGES:
             raise LanguageUnknown(language=self.language, known=", ".join(TEXT_LANGUAGES))
 
