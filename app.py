@@ -28,7 +28,15 @@ import spaces
 from pipeline import AvatarError, RenderRequest, RenderResult, errors, hardware, jobs, media, render_steps, resume_steps
 from pipeline.avatar import costs, hub, leases, licence, speed
 from pipeline.engine import Engine, Step
-from pipeline.request import MAX_PROMPT_LENGTH, MAX_SEED, MAX_STEPS, MAX_TEXT_LENGTH, read_points
+from pipeline.request import (
+    MAX_PROMPT_LENGTH,
+    MAX_SEED,
+    MAX_STEPS,
+    MAX_TEXT_LENGTH,
+    REHEARSED_SIZE,
+    REHEARSED_STEPS,
+    read_points,
+)
 from pipeline.texts import LANGUAGES, TEXTS, number, say
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -44,6 +52,9 @@ BUSY_SECONDS = 30  # that a resumed render waits for its earlier self to stop: a
 HERE = ("127.0.0.1", "::1")  # addresses of a browser on this computer
 ZERO_GPU = "ZeroGPU"  # begins the titles of the service's refusals. Source: spaces, zero/client.py
 AVATAR_SIZES = sorted(costs.SIZES)
+AVATAR_SIZE, AVATAR_STEPS = RenderRequest.size, RenderRequest.num_inference_steps  # chosen when the page opens
+if hardware.rehearses():
+    AVATAR_SIZE, AVATAR_STEPS = REHEARSED_SIZE, REHEARSED_STEPS
 TITLE = "Portrait Parlant"
 
 log = logging.getLogger(__name__)
@@ -678,14 +689,14 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 with gr.Row():
                     avatar_size = gr.Radio(
                         [(str(pixels), pixels) for pixels in AVATAR_SIZES],
-                        value=RenderRequest.size,
+                        value=AVATAR_SIZE,
                         label=word("PageAvatarSizeLabel"),
                         elem_id="avatar-size",
                     )
                     steps = gr.Slider(
                         1,
                         MAX_STEPS,
-                        RenderRequest.num_inference_steps,
+                        AVATAR_STEPS,
                         step=1,
                         label=word("PageStepsLabel"),
                         elem_id="steps",

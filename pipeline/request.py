@@ -16,6 +16,7 @@ TEXT_LANGUAGES = ("en", "fr")  # languages whose letters we can turn into sounds
 MAX_TEXT_LENGTH = 12_000  # characters; ten minutes of fast speech (200 words a minute, 6 characters a word)
 MAX_PROMPT_LENGTH = 2000  # characters; the text encoder reads the first 240 words or so and says what it left
 MAX_STEPS = 100  # twice the published count; beyond, nothing is gained
+REHEARSED_SIZE, REHEARSED_STEPS = 256, 6  # pixels; a minute or two on two cores, where the real course takes hours
 MAX_SEED = 2**31 - 1  # what a page's number field and every generator in use can hold
 SMALLEST_SIZE, LARGEST_SIZE, SIZE_MULTIPLE = 256, 1080, 8  # pixels; below, lips are a few pixels; above, no CPU follows
 

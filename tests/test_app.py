@@ -203,6 +203,27 @@ def test_three_endpoints_are_offered_and_their_extras_are_optional(client):
     assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] in (["portrait", "speech"], [])
 
 
+def test_a_plan_is_asked_for_without_naming_an_engine_and_says_what_is_wrong(
+    client, french_client, portrait_path, short_voice, refused_inputs
+):
+    pytest.importorskip("diffusers")
+    files = {"portrait": handle_file(portrait_path), "speech": handle_file(short_voice)}
+    told = client.predict(**files, avatar_size=256, api_name="/plan")
+    assert "| 256×256 | 50, published |" in told.replace("→ ", "") and TEXTS["PlanEstimated"].en in told
+    assert client.predict(portrait=None, speech=None, api_name="/plan") == TEXTS["PagePlanMissing"].en
+    files["portrait"] = handle_file(refused_inputs["words"])
+    assert "words.png n'est pas une image" in french_client.predict(**files, api_name="/plan")
+    with pytest.raises(AppError, match="whole number from 1 to 100"):
+        client.predict(**files, steps=1.5, api_name="/plan")
+
+
+@pytest.mark.parametrize("job", ["", "0" * 32, "../../etc/passwd", "a" * 10_000, None])
+def test_a_job_that_is_not_there_is_refused_in_words(client, server, job):
+    with pytest.raises(AppError, match="There is no job"):
+        client.predict(job=job, api_name="/resume")
+    assert server.has_cleared()
+
+
 def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
     job = client.submit(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
     words = [status for _, status, _, _ in job]

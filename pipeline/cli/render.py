@@ -24,6 +24,8 @@ from pipeline.request import (
     MAX_SEED,
     MAX_STEPS,
     MAX_TEXT_LENGTH,
+    REHEARSED_SIZE,
+    REHEARSED_STEPS,
     SIZE_MULTIPLE,
     SMALLEST_SIZE,
     TEXT_LANGUAGES,
@@ -32,7 +34,6 @@ from pipeline.request import (
 from pipeline.texts import say
 
 HIGHEST_FACE = 99  # more than anyone looks for in one picture
-REHEARSED_SIZE, REHEARSED_STEPS = 256, 6  # pixels; a minute or two on two cores, where the real course takes hours
 COUNTED_IN_MINUTES = 90  # seconds left from which minutes say enough
 
 
