@@ -1,13 +1,15 @@
 """`python -m pipeline resume`: lists the renders that were stopped or broke off, and goes on with one."""
 
 import argparse
+import sys
 import time
 from typing import Any
 
-from pipeline import jobs
-from pipeline.cli import DONE
+from pipeline import hardware, jobs
+from pipeline.cli import DONE, REFUSED
 from pipeline.cli.parser import PROGRAM
-from pipeline.cli.render import watch
+from pipeline.cli.render import run_shared, watch
+from pipeline.errors import AvatarError
 from pipeline.render import resume_steps
 from pipeline.texts import say
 
@@ -22,7 +24,7 @@ def add(commands: Any, language: str) -> None:
 def run(options: argparse.Namespace, language: str) -> int:
     """Go on with the job that was named, or say which there are."""
     if options.job is not None:
-        return watch(language, lambda: resume_steps(jobs.find(options.job)))
+        return go_on(options.job, language)
     jobs.sweep()
     found = jobs.unfinished()
     for job in found:
@@ -31,3 +33,19 @@ def run(options: argparse.Namespace, language: str) -> int:
         print(say("CliJobLine", language, job=job.id, minutes=minutes, **names))
     print(say("CliResume", language, program=PROGRAM, job="JOB") if found else say("CliNoJobs", language))
     return DONE
+
+
+def go_on(name: str, language: str) -> int:
+    """Go on with a job, in as many processes as torchrun started."""
+
+    def make() -> int:
+        return watch(language, lambda: resume_steps(jobs.find(name)))
+
+    if hardware.processes().count == 1:
+        return make()
+    try:
+        request = jobs.find(name).request
+    except AvatarError as error:
+        print(error.text(language), file=sys.stderr)
+        return REFUSED
+    return run_shared(request, make)
