@@ -284,6 +284,11 @@ def transformer_bytes(precision: str) -> float:
     return PRECISION_BYTES[precision] * block + 2 * (ADAPTER_PARAMETERS + OTHER_PARAMETERS)
 
 
+def converted_bytes(precision: str) -> int:
+    """Of the converted models on the disk."""
+    return round(transformer_bytes(precision) + VAE)
+
+
 def block_bytes(precision: str) -> tuple[float, float]:
     """Of a double and of a single block as they are streamed: without modulation, which is worked out once."""
     double_modulation, single_modulation = 12 * DIM * (DIM + 1), 3 * DIM * (DIM + 1)

@@ -214,7 +214,7 @@ def _asked(
         "placement": None if request.placement is None else Placement(request.placement),
         "preset": request.preset,
         "download": hub.bytes_missing(repository, precision)[0],
-        "conversion": 0 if hub.is_converted(repository, precision) else round(costs.transformer_bytes(precision)),
+        "conversion": 0 if hub.is_converted(repository, precision) else costs.converted_bytes(precision),
     }
 
 

@@ -154,7 +154,7 @@ def still_needed(machine: Machine, *, is_here: bool) -> tuple[int, int, bool]:
     from pipeline.avatar import hub
 
     precision = costs.precision_on(machine.device)
-    conversion = round(costs.transformer_bytes(precision) + costs.VAE)
+    conversion = costs.converted_bytes(precision)
     if not is_here:
         return round(sum(hub.PARTS[part].gigabytes for part in hub.parts(precision)) * GIGABYTE), conversion, False
     repository = hub.published()
