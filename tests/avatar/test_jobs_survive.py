@@ -26,7 +26,7 @@ STEPS, SHORT_STEPS = 40, 10  # of the run that is killed at random, and of those
 NUM_FRAMES = 28  # three tiles
 # Steps of ten: four in full, the last of which fills the caches, then every other one to the eighth. A lease of no
 # seconds takes one; the first also encodes.
-LEASES_BEFORE = {"a step that fills the caches": 3, "a step and a tile": 9}
+LEASES_BEFORE = {"a step that fills the caches": 3, "the last step": 9, "a tile": 10}
 FACTS = {
     "height": 32,
     "width": 32,
