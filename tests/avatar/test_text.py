@@ -135,8 +135,7 @@ def test_two_visitors_at_once_do_not_meet(parts, image, embeds) -> None:
     found: list[PromptEmbeds] = []
 
     def visit() -> None:
-        for _ in range(3):
-            found.append(encode_prompt(PROMPT, image, **parts))
+        found.extend(encode_prompt(PROMPT, image, **parts) for _ in range(3))
 
     visitors = [threading.Thread(target=visit) for _ in range(4)]
     for visitor in visitors:
