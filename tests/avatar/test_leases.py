@@ -83,6 +83,11 @@ def test_the_models_coming_to_the_card_take_their_time_of_a_lease(monkeypatch: p
     from pipeline.avatar import work
 
     told: list[float] = []
-    monkeypatch.setattr(work, "work_on", lambda folder, seconds: told.append(seconds) or ())
+
+    def note(folder: Path, seconds: float) -> tuple[()]:
+        told.append(seconds)
+        return ()
+
+    monkeypatch.setattr(work, "work_on", note)
     assert not [*leases.work("job", 60.0), *leases.work("job", 4.0)]
     assert told == [60.0 - leases.START_SECONDS, 0.0]
