@@ -260,6 +260,7 @@ def avatar_engine(request: RenderRequest, job: jobs.Job | None = None) -> Iterat
         with rehearsal(request, job, lease) as engine:
             yield engine
     else:
+        licence.require(hub.published().beside)  # told before what this computer lacks
         yield AvatarEngine(request, job, lease)
 
 
@@ -452,8 +453,9 @@ def plan(
         load_libraries()
         from pipeline.avatar import engine as avatar
 
-        chosen = avatar.plan_avatar(wanted, seconds=seconds, picture_size=picture_size)
-        others = avatar.alternatives(wanted, seconds=seconds, picture_size=picture_size)
+        machine = planned_machine()
+        chosen = avatar.plan_avatar(wanted, seconds=seconds, picture_size=picture_size, machine=machine)
+        others = avatar.alternatives(wanted, seconds=seconds, picture_size=picture_size, machine=machine)
     except AvatarError as error:
         return error.text(language)
     best, why = costs.recommended([chosen, *others])
@@ -467,6 +469,15 @@ def plan(
     told.append(say("PlanEstimated", language))
     note = zero_gpu_note(wanted, chosen, language, seconds=seconds, picture_size=picture_size)
     return "\n\n".join([*told, note]).strip()
+
+
+def planned_machine() -> hardware.Machine | None:
+    """What a plan is made for; None for this computer as it is. A rehearsal needs none of what the real model takes."""
+    if not hardware.rehearses():
+        return None
+    from pipeline.avatar.rehearsal import roomy_machine  # imports torch
+
+    return roomy_machine()
 
 
 def plan_shown(engine, portrait, speech, avatar_size, steps, preset, request: gr.Request) -> str:

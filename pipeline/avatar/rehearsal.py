@@ -5,12 +5,14 @@ wants to see it work on any computer before 30 GB come; the clips it makes are n
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline import hardware
 from pipeline.avatar import tiny
 from pipeline.avatar.costs import AvatarPlan, time_in_words
 from pipeline.avatar.engine import AvatarEngine, Lease, work_here
 from pipeline.engine import Scene
+from pipeline.hardware import Machine
 from pipeline.jobs import Job
 from pipeline.request import RenderRequest
 from pipeline.texts import Notice
@@ -37,9 +39,16 @@ def rehearsal(request: RenderRequest, job: Job | None = None, lease: Lease = wor
     Its weights stay in `hardware.cache_folder()`, so that a job can be resumed when the Hub is gone. Arguments are
     those of AvatarEngine.
     """
-    folder = hardware.cache_folder() / "rehearsal"
-    machine = hardware.measure_machine(folder)
+    with tiny.served(_folder()) as repository:
+        yield Rehearsal(request, job, lease, repository, roomy_machine())
+
+
+def roomy_machine() -> Machine:
+    """This computer, with room for the real model: what a rehearsal's plan is made for."""
+    machine = hardware.measure_machine(_folder())
     room = ROOM if machine.free_vram is not None else None
-    machine = replace(machine, free_ram=ROOM, free_vram=room, free_disk=ROOM)
-    with tiny.served(folder) as repository:
-        yield Rehearsal(request, job, lease, repository, machine)
+    return replace(machine, free_ram=ROOM, free_vram=room, free_disk=ROOM)
+
+
+def _folder() -> Path:
+    return hardware.cache_folder() / "rehearsal"
