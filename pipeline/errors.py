@@ -5,6 +5,7 @@
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
+    │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
     ├── EngineError    EngineUnavailable ModelFileDamaged PresetUnavailable ProcessesUnsuited PlanDoesNotFit
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
@@ -146,6 +147,26 @@ class EngineUnknown(RequestError):
 
 class WordTaken(RequestError):
     """The prompt contains a word that the text encoder takes for a command. Values: word."""
+
+
+class MoodUnknown(RequestError):
+    """Values: mood, known."""
+
+
+class FramingUnknown(RequestError):
+    """Values: framing, known."""
+
+
+class CaptionsUnknown(RequestError):
+    """Values: captions, known."""
+
+
+class SpeedUnsupported(RequestError):
+    """Values: speed, slowest, fastest."""
+
+
+class SpeakersUnclear(RequestError):
+    """A script and a recording at once, neither of them, or a second speaker half described. No values."""
 
 
 class EngineError(AvatarError):

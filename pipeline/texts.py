@@ -187,6 +187,26 @@ TEXTS: dict[str, Text] = {
         "There is no engine '{engine}'. Use one of: {known}.",
         "Le moteur « {engine} » n'existe pas. Utilisez l'un de ceux-ci : {known}.",
     ),
+    "MoodUnknown": Text(
+        "There is no mood '{mood}'. Use one of: {known}.",
+        "L'humeur « {mood} » n'existe pas. Utilisez l'une de celles-ci : {known}.",
+    ),
+    "FramingUnknown": Text(
+        "There is no framing '{framing}'. Use one of: {known}.",
+        "Le cadrage « {framing} » n'existe pas. Utilisez l'un de ceux-ci : {known}.",
+    ),
+    "CaptionsUnknown": Text(
+        "There are no captions '{captions}'. Use one of: {known}.",
+        "Les sous-titres « {captions} » n'existent pas. Utilisez l'un de ceux-ci : {known}.",
+    ),
+    "SpeedUnsupported": Text(
+        "A voice speaks {slowest} to {fastest} times as fast as usual; {speed} was asked for.",
+        "Une voix parle de {slowest} à {fastest} fois la vitesse habituelle; {speed} a été demandé.",
+    ),
+    "SpeakersUnclear": Text(
+        "Give each speaker one voice: a recording, or a script for all of them, not both and not neither.",
+        "Donnez une voix à chaque personne : un enregistrement, ou un texte pour toutes, pas les deux et pas aucun.",
+    ),
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
         "La description contient {word}, que le modèle prend pour une commande. Retirez-le.",
