@@ -1,16 +1,39 @@
 """The promise both engines keep: a Scene in, a ClipPlan, and by that frames out."""
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.direction import Direction
 from pipeline.face import Face
 from pipeline.media import Speech
-from pipeline.plan import ClipPlan
+from pipeline.plan import SQUARE, ClipPlan
 from pipeline.texts import Notice
+from pipeline.voice.spoken import Mark
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One character who speaks.
+
+    Args:
+        speech: The voice, alone: what is behind it is taken out of the waveform, not out of the file.
+        face: The face it moves, in pixels of the portrait.
+        start: Seconds into the clip at which the speech begins.
+        text: The words spoken, "" when unknown.
+        language: Language of `text`.
+        marks: Every sound of the speech and its time, where a synthesiser has told them.
+    """
+
+    speech: Speech
+    face: Face
+    start: float = 0.0
+    text: str = ""
+    language: str = "en"
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -19,17 +42,22 @@ class Scene:
 
     Args:
         portrait: (height, width, 3) uint8, RGB: the whole picture.
-        speech: The voice.
-        face: The face that speaks, in pixels of `portrait`.
-        text: The words spoken, "" when unknown.
-        language: Language of `text`.
+        speech: The clip's sound: all voices, in time.
+        speakers: One, or two who speak by turns or at once.
+        direction: How they perform.
+        framing: What part of the portrait is shown, one of FRAMINGS.
     """
 
     portrait: np.ndarray
     speech: Speech
-    face: Face
-    text: str = ""
-    language: str = "en"
+    speakers: tuple[Speaker, ...]
+    direction: Direction = field(default_factory=Direction)
+    framing: str = SQUARE
+
+    @classmethod
+    def of(cls, portrait: np.ndarray, speech: Speech, face: Face, **more: Any) -> "Scene":
+        """One speaker, of whom the whole sound is; `more` is what else a Speaker knows."""
+        return cls(portrait, speech, (Speaker(speech, face, **more),))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass
 
 FPS = 25  # frames a second; the avatar model knows no other. Source: HunyuanVideo-Avatar, tool_for_end2end.py
+SQUARE = "1:1"
+FRAMINGS = ("picture", "9:16", SQUARE, "16:9")  # the picture's own shape, upright, square, wide
 FACE_SHARE = 0.46  # face height over frame height: room for hair and shoulders, enough pixels for lips
 FACE_CENTRE = 0.47  # where the face's middle stands in the frame, 0 the top: as portraits are framed
 SIDE_MULTIPLE = 64  # pixels; published sizes are rounded to it. Source: HunyuanVideo-Avatar, audio_dataset.py

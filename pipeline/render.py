@@ -69,7 +69,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
     portrait = media.load_portrait(request.portrait)
     speech = media.load_speech(request.speech)
     found = face.locate(portrait, name=request.portrait.name, number=request.face, points=request.points)
-    scene = Scene(portrait, speech, found, text=request.text, language=request.language)
+    scene = Scene.of(portrait, speech, found, text=request.text, language=request.language)
     plan = engine.plan(scene, size=request.size)
 
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"

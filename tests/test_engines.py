@@ -29,7 +29,7 @@ def engine(request, portrait_path, short_voice, tmp_path, monkeypatch):
 @pytest.fixture
 def scene(short_voice, portrait_path):
     portrait = media.load_portrait(portrait_path)
-    return Scene(portrait, media.load_speech(short_voice), face.locate(portrait, name="portrait"))
+    return Scene.of(portrait, media.load_speech(short_voice), face.locate(portrait, name="portrait"))
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ class AvatarEngine:
             "num_inference_steps": plan.num_inference_steps,
             "guidance_scale": plan.guidance_scale,
             "preset": plan.preset,
-            "face": _box(scene.face),
+            "face": _box(scene.speakers[0].face),
         }
         if self.job is None:
             placed = {"placement": plan.placement, "tiling": plan.tiling}

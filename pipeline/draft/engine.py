@@ -32,13 +32,19 @@ class DraftEngine:
     def plan(self, scene: Scene, *, size: int) -> ClipPlan:
         """A square around the face. See `pipeline.engine.Engine`."""
         return plan_clip(
-            seconds=scene.speech.seconds, size=size, picture_size=scene.portrait.shape[:2], face=scene.face.box
+            seconds=scene.speech.seconds,
+            size=size,
+            picture_size=scene.portrait.shape[:2],
+            face=scene.speakers[0].face.box,
         )
 
     def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Take]:
         """Prepare the face while listening to the voice, then draw. See `pipeline.engine.Engine`."""
         yield Step("StagePreparing")
-        listening = follow_speech(scene.speech.waveform, plan.num_frames, text=scene.text, language=scene.language)
+        (speaker,) = scene.speakers
+        listening = follow_speech(
+            speaker.speech.waveform, plan.num_frames, text=speaker.text, language=speaker.language
+        )
         with ThreadPoolExecutor(1, "face") as other_core:
             preparing = other_core.submit(_make_puppet, scene, plan)
             while True:
@@ -96,12 +102,12 @@ def _make_puppet(scene: Scene, plan: ClipPlan) -> Puppet:
     """The scene's face, ready to be moved."""
     frame = crop_frame(scene.portrait, plan.crop, plan.height)
     skin = crop_skin(scene.portrait, plan.crop, plan.height)
-    return Puppet(skin, _landmarks_in_frame(frame, scene.face, plan), models.person_mask(frame))
+    return Puppet(skin, _landmarks_in_frame(frame, scene.speakers[0].face, plan), models.person_mask(frame))
 
 
 def _notices(scene: Scene, mouth: MouthTrack, puppet: Puppet) -> Iterator[Notice]:
     """What this clip could not do as well as others."""
-    if scene.text.strip() and mouth.source != "words":
+    if scene.speakers[0].text.strip() and mouth.source != "words":
         yield Notice("WordsNotFollowed")
     if mouth.source == "loudness":
         yield Notice("LoudnessOnly")

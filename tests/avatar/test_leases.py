@@ -70,7 +70,7 @@ def test_a_lease_that_decodes_some_frames_and_no_more_has_done_its_work(
 
     request = RenderRequest(portrait=portrait_path, speech=short_voice, engine="avatar")
     speech = Speech(short_voice, np.zeros(3840, np.float32), 0.24)
-    scene = Scene(np.zeros((4, 4, 3), np.uint8), speech, Face(Box(0, 0, 4, 4), np.zeros((478, 3), np.float32), 1.0))
+    scene = Scene.of(np.zeros((4, 4, 3), np.uint8), speech, Face(Box(0, 0, 4, 4), np.zeros((478, 3), np.float32), 1.0))
     plan = costs.plan_avatar(imagined_machine(vram_gib=80), num_frames=6, picture_size=(4, 4), size=256)
     performing = Engine(request, lease=lease).perform(scene, plan, seed=1)
     with pytest.raises(StopIteration) as end:

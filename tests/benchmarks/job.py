@@ -136,7 +136,7 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
     set_up, frames = [], []
     for _ in range(2):
         spent.clear()
-        frames = list(finish(engine.DraftEngine().perform(Scene(picture, speech, found), plan, seed=1)).frames)
+        frames = list(finish(engine.DraftEngine().perform(Scene.of(picture, speech, found), plan, seed=1)).frames)
         set_up.append(spent.pop("set-up", float("nan")))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

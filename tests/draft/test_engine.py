@@ -44,7 +44,7 @@ def test_the_first_frame_shows_the_face_where_the_plan_has_it(portrait_path, sho
     found = face.locate(portrait, name="portrait")
     speech = media.load_speech(short_voice)
     plan = plan_clip(seconds=speech.seconds, size=256, picture_size=portrait.shape[:2], face=found.box)
-    first = next(finish(DraftEngine().perform(Scene(portrait, speech, found), plan, seed=1)).frames)
+    first = next(finish(DraftEngine().perform(Scene.of(portrait, speech, found), plan, seed=1)).frames)
     (seen,) = face.find_faces(first)
     scale = 256 / plan.crop.width
     expected = (found.landmarks[:, :2] - [plan.crop.left, plan.crop.top]) * scale

@@ -170,7 +170,7 @@ def make_take(
         raw = [source] * plan.num_frames
     else:
         text = voice.facts.get("text", "") if with_text else ""
-        scene = Scene(picture, speech, found, text=text, language=voice.facts.get("language", "en"))
+        scene = Scene.of(picture, speech, found, text=text, language=voice.facts.get("language", "en"))
         with patch.object(draft, "follow_speech", mouth or draft.follow_speech):
             frames: Iterator[np.ndarray] = finish(draft.DraftEngine().perform(scene, plan, seed=seed)).frames
             raw = [frame.copy() for frame in frames]
