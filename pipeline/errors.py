@@ -6,6 +6,7 @@
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
+    ├── VoiceError     ScriptEmpty VoiceUnknown VoiceSpeaksOther VoiceNotReady VoiceMissing VoiceFailed
     ├── EngineError    EngineUnavailable ModelFileDamaged PresetUnavailable ProcessesUnsuited PlanDoesNotFit
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
@@ -86,7 +87,7 @@ class FaceNumberUnknown(FaceError):
 
 
 class PointsImplausible(FaceError):
-    """Five handles that cannot be a face. Values: name, reason_en and reason_fr."""
+    """Handles that cannot be a face. Values: name, reason_en and reason_fr."""
 
 
 class SoundError(AvatarError):
@@ -138,7 +139,7 @@ class TextTooLong(RequestError):
 
 
 class LanguageUnknown(RequestError):
-    """Values: language, known."""
+    """Values: language."""
 
 
 class EngineUnknown(RequestError):
@@ -167,6 +168,34 @@ class SpeedUnsupported(RequestError):
 
 class SpeakersUnclear(RequestError):
     """A script and a recording at once, neither of them, or a second speaker half described. No values."""
+
+
+class VoiceError(AvatarError):
+    """The script cannot be spoken."""
+
+
+class ScriptEmpty(VoiceError):
+    """There is no word in it to be read. Values: length."""
+
+
+class VoiceUnknown(VoiceError):
+    """Values: voice, known."""
+
+
+class VoiceSpeaksOther(VoiceError):
+    """A voice never reads a language it cannot. Values: voice, speaks, language, known."""
+
+
+class VoiceNotReady(VoiceError):
+    """The voice asked for has something missing. Values: voice, advice_en, advice_fr."""
+
+
+class VoiceMissing(VoiceError):
+    """No voice reads the language here. Values: language, advice_en, advice_fr."""
+
+
+class VoiceFailed(VoiceError):
+    """A synthesiser broke off. Values: engine, detail."""
 
 
 class EngineError(AvatarError):

@@ -86,21 +86,19 @@ TEXTS: dict[str, Text] = {
         "L'image compte {width}×{height} pixels; le modèle avatar accepte au plus {limit} pour 1. Recadrez-la.",
     ),
     "PortraitWithoutFace": Text(
-        "No face found in {name} ({width}×{height}). Use a picture of one face turned to the camera, or for a drawing "
-        "or an animal give five points in pixels: left eye, right eye, left mouth corner, right mouth corner, chin "
-        "(command line: --points x,y x,y x,y x,y x,y; page: Advanced, Five points).",
+        "No face found in {name} ({width}×{height}). Use a picture of one face turned to the camera, or for a drawing, "
+        "an animal or a thing show where the face is: both eyes and the mouth (page: three clicks in the picture; "
+        "command line: --points x,y x,y x,y, in pixels).",
         "Aucun visage trouvé dans {name} ({width}×{height}). Utilisez une image d'un visage tourné vers l'appareil "
-        "ou, pour un dessin ou un animal, donnez cinq points en pixels : œil gauche, œil droit, coin gauche de la "
-        "bouche, coin droit, menton (ligne de commande : --points x,y x,y x,y x,y x,y; page : Options avancées, "
-        "Cinq points).",
+        "ou, pour un dessin, un animal ou un objet, montrez où est le visage : les deux yeux et la bouche (page : "
+        "trois clics dans l'image; ligne de commande : --points x,y x,y x,y, en pixels).",
     ),
     "FaceUncertain": Text(
         "{name} may show a face near ({x}, {y}), but only {percent} % surely (60 % is needed). If that is the face, "
-        "ask for face {number} (--face {number}); otherwise give five points: left eye, right eye, left mouth corner, "
-        "right mouth corner, chin (--points).",
+        "ask for face {number} (--face {number}); otherwise show both eyes and the mouth (--points x,y x,y x,y).",
         "{name} montre peut-être un visage près de ({x}, {y}), mais sûr à {percent} % seulement (il faut 60 %). Si "
-        "c'est bien lui, demandez le visage {number} (--face {number}); sinon, donnez cinq points : œil gauche, œil "
-        "droit, coin gauche de la bouche, coin droit, menton (--points).",
+        "c'est bien lui, demandez le visage {number} (--face {number}); sinon, montrez les deux yeux et la bouche "
+        "(--points x,y x,y x,y).",
     ),
     "FaceNumberUnknown": Text(
         "Face {number} was asked for; {name} shows {count} (1 is the largest). Choose a number from 1 to {count}.",
@@ -108,13 +106,14 @@ TEXTS: dict[str, Text] = {
         "à {count}.",
     ),
     "PointsImplausible": Text(
-        "The five points given for {name} cannot be a face: {reason}. Give, in pixels from the top left: left eye, "
-        "right eye, left mouth corner, right mouth corner, chin, left and right as seen in the picture.",
-        "Les cinq points donnés pour {name} ne peuvent pas être un visage : {reason}. Donnez, en pixels depuis le "
-        "coin supérieur gauche : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, gauche et "
+        "The points given for {name} cannot be a face: {reason}. Give both eyes and the middle of the mouth; or five "
+        "points: left eye, right eye, left mouth corner, right mouth corner, chin, left and right as seen in the "
+        "picture.",
+        "Les points donnés pour {name} ne peuvent pas être un visage : {reason}. Donnez les deux yeux et le milieu de "
+        "la bouche; ou cinq points : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, gauche et "
         "droite telles que vues dans l'image.",
     ),
-    # why five points cannot be a face: the {reason} of PointsImplausible
+    # why points cannot be a face: the {reason} of PointsImplausible
     "PointsOutside": Text("a point lies outside the picture", "un point est hors de l'image"),
     "PointsTooClose": Text(
         "some of them are less than 12 pixels apart", "certains sont à moins de 12 pixels l'un de l'autre"
@@ -130,6 +129,14 @@ TEXTS: dict[str, Text] = {
         "les yeux penchent de plus de 60 degrés; tournez d'abord l'image",
     ),
     "PointsMouthNotBelowEyes": Text("the mouth is not below the eyes", "la bouche n'est pas sous les yeux"),
+    "PointsUpsideDown": Text(
+        "the mouth is above the eyes; if the picture is upside down, turn it first",
+        "la bouche est au-dessus des yeux; si l'image est à l'envers, tournez-la d'abord",
+    ),
+    "PointsInLine": Text(
+        "eyes and mouth lie nearly on one line; the mouth must be well below the eyes",
+        "les yeux et la bouche sont presque sur une même ligne; la bouche doit être bien plus bas que les yeux",
+    ),
     "PointsChinNotBelowMouth": Text("the chin is not below the mouth", "le menton n'est pas sous la bouche"),
     "PointsTooFar": Text(
         "mouth or chin are too far from the eyes for their distance",
@@ -170,18 +177,18 @@ TEXTS: dict[str, Text] = {
         "La taille {size} est impossible : utilisez un multiple de {multiple} entre {smallest} et {largest} pixels.",
     ),
     "PointsUnreadable": Text(
-        "Five points are needed, each written x,y in pixels; found: {found}. "
-        "Example: 120,150 210,150 135,240 195,240 165,300.",
-        "Il faut cinq points, chacun écrit x,y en pixels; reçu : {found}. "
-        "Exemple : 120,150 210,150 135,240 195,240 165,300.",
+        "Three points are needed, both eyes and the mouth, each written x,y in pixels; found: {found}. "
+        "Example: 120,150 210,150 165,240. Or five: both eyes, both mouth corners, the chin.",
+        "Il faut trois points, les deux yeux et la bouche, chacun écrit x,y en pixels; reçu : {found}. "
+        "Exemple : 120,150 210,150 165,240. Ou cinq : les yeux, les coins de la bouche, le menton.",
     ),
     "TextTooLong": Text(
         "The text has {length} characters; the limit is {limit}. Shorten it, or leave it out.",
         "Le texte compte {length} caractères; la limite est de {limit}. Raccourcissez-le ou omettez-le.",
     ),
     "LanguageUnknown": Text(
-        "The language '{language}' is not known for the words. Use one of: {known}.",
-        "La langue « {language} » n'est pas connue pour le texte. Utilisez l'une de celles-ci : {known}.",
+        "'{language}' names no language. Use a code such as en, fr or es.",
+        "« {language} » n'est le nom d'aucune langue. Utilisez un code comme en, fr ou es.",
     ),
     "EngineUnknown": Text(
         "There is no engine '{engine}'. Use one of: {known}.",
@@ -210,6 +217,31 @@ TEXTS: dict[str, Text] = {
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
         "La description contient {word}, que le modèle prend pour une commande. Retirez-le.",
+    ),
+    "ScriptEmpty": Text(
+        "The script ({length} characters) holds no word that can be read aloud. Type what is to be said.",
+        "Le texte ({length} caractères) ne contient aucun mot à lire. Écrivez ce qui doit être dit.",
+    ),
+    "VoiceUnknown": Text(
+        "There is no voice '{voice}'. Use one of: {known}.",
+        "La voix « {voice} » n'existe pas. Utilisez l'une de celles-ci : {known}.",
+    ),
+    "VoiceSpeaksOther": Text(
+        "The voice '{voice}' reads language '{speaks}' only; the script is in '{language}'. For it there are: {known}. "
+        "If the language was recognised wrongly, choose it yourself.",
+        "La voix « {voice} » ne lit que la langue « {speaks} »; le texte est en « {language} ». Pour celui-ci, il y a "
+        ": {known}. Si la langue a été mal reconnue, choisissez-la vous-même.",
+    ),
+    "VoiceNotReady": Text(
+        "The voice '{voice}' cannot speak yet. {advice}", "La voix « {voice} » ne peut pas encore parler. {advice}"
+    ),
+    "VoiceMissing": Text(
+        "No voice here reads the language '{language}'. {advice}",
+        "Aucune voix ne lit ici la langue « {language} ». {advice}",
+    ),
+    "VoiceFailed": Text(
+        "The synthesiser {engine} broke off: {detail}. Try a shorter script, or another voice.",
+        "Le synthétiseur {engine} s'est interrompu : {detail}. Essayez un texte plus court ou une autre voix.",
     ),
     "EngineUnavailable": Text(
         "The engine '{engine}' cannot run here: {reason} The engine 'draft' runs on any computer.",
@@ -662,6 +694,7 @@ TEXTS: dict[str, Text] = {
     # --- stages of a render ---------------------------------------------------------------------------------------
     "StageReading": Text("Reading the picture and the voice", "Lecture de l'image et de la voix"),
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
+    "StageSpeaking": Text("Speaking the script", "Lecture du texte à voix haute"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
     "StageWaiting": Text("Waiting for the other clip to be finished", "En attente de la fin de l'autre clip"),
