@@ -17,12 +17,14 @@ from pipeline.draft.geometry import (
     FACE_OVAL,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
+    LEFT_EYE_INNER,
     LEFT_EYE_LOWER,
     LEFT_EYE_UPPER,
     LEFT_IRIS,
     NOSE,
     OUTER_LOWER_LIP,
     OUTER_UPPER_LIP,
+    RIGHT_EYE_INNER,
     RIGHT_EYE_LOWER,
     RIGHT_EYE_UPPER,
     RIGHT_IRIS,
@@ -33,6 +35,11 @@ from pipeline.draft.geometry import (
 )
 
 MOVEMENTS = ("jaw", "gapclose", "wide", "pucker", "relax", "uraise", "ldrop", "press", "fv", "brow")
+MOOD_MOVEMENTS = ("smile", "droop", "worry", "frown", "startle")  # solved when a face first takes on a mood
+
+# Landmark numbers. Source: MediaPipe's canonical face model
+CHEEKS = [50, 205, 36, 207, 187, 280, 425, 266, 427, 411]
+UNDER_EYES = [111, 117, 118, 119, 120, 121, 340, 346, 347, 348, 349, 350]  # where glasses rest: not a smile's to lift
 
 NODES_PER_UNIT = 26  # grid nodes along a mouth's width: the lips are about three nodes thick
 MARGINS = (0.18, 0.12, 0.34)  # of the face: at each side, above and below it; where all movement has died away
@@ -52,6 +59,16 @@ PUCKER = 0.14
 LIP_RAISE = 0.07
 PRESS = 0.04
 BROW_RAISE = 0.04  # eye spans
+
+# The same of the moods'; lips in units, brows in eye spans. Source: the smallest that strangers to the picture name.
+SMILE_UP, SMILE_OUT = 0.13, 0.07  # of the mouth's corners
+CHEEK_UP, CHEEK_OUT = 0.06, 0.02  # of the cheeks beside them
+DROOP_DOWN, DROOP_IN = 0.11, 0.01
+LIP_PUSH = 0.03  # the lower lip's middle goes up while its corners droop
+WORRY_UP, WORRY_DOWN, WORRY_IN = 0.065, 0.025, 0.012  # inner brow ends up, outer ones down, all together
+FROWN_DOWN, FROWN_IN, FROWN_OUTER_UP = 0.055, 0.030, 0.025
+STARTLE_UP, STARTLE_ARCH = 0.060, 0.020  # whole brows up, their middles further
+FOREHEAD_SHARE = 0.4  # of the brows' way that the skin above them goes
 
 
 @dataclass(frozen=True)
@@ -99,11 +116,8 @@ class ExpressionFields:
         y = self.origin[1] + self.step * np.arange(rows, dtype=np.float32)
         self._nodes = np.stack(np.meshgrid(x, y), axis=-1)
         self._numbers = self._grid_index(self._nodes)
-        fields = self._solve()
-        self._upper, self._lower = (self._continue_sheet(fields, side) for side in (-1, 1))
-        self._lips = np.stack(
-            [self._sample(self._upper, face.upper), self._sample(self._lower, face.lower)], axis=1
-        )  # (movements, 2, CURVE_POINTS, 2)
+        self._movements = MOVEMENTS
+        self._upper, self._lower, self._lips = self._learn(*self._targets())
         self._close_the_gap()
         self._inverse = np.zeros((2, *self.shape, 2), np.float32)
         self._started = False
@@ -116,7 +130,9 @@ class ExpressionFields:
         Args:
             weights: Amount of each movement that is not at rest, 0..1; wide from -1.
         """
-        amount = np.array([weights.get(name, 0.0) for name in MOVEMENTS], np.float32)
+        if self._movements is MOVEMENTS and any(weights.get(name) for name in MOOD_MOVEMENTS):
+            self._learn_moods()
+        amount = np.array([weights.get(name, 0.0) for name in self._movements], np.float32)
         moving = np.flatnonzero(amount)
         rounds = LATER_ROUNDS if self._started else FIRST_ROUNDS
         self._started = True
@@ -151,6 +167,21 @@ class ExpressionFields:
         """(movements, rows, columns, 2) fields at (n, 2) pixels: (movements, n, 2)."""
         at = self._grid_index(points.astype(np.float32))[None]
         return np.stack([cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR)[0] for field in fields])
+
+    def _learn(self, targets: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Both sheets' fields, (movements, rows, columns, 2) each, and the lips', (movements, 2, CURVE_POINTS, 2)."""
+        fields = self._solve(targets, sides)
+        upper, lower = (self._continue_sheet(fields, side) for side in (-1, 1))
+        lips = np.stack([self._sample(upper, self.face.upper), self._sample(lower, self.face.lower)], axis=1)
+        return upper, lower, lips
+
+    def _learn_moods(self) -> None:
+        """Add the movements of moods, which clips without one need not wait for."""
+        *sheets, lips = self._learn(*self._mood_targets())
+        lips[:] = lips.mean(axis=1, keepdims=True)  # a mood bends the line between the lips and never parts them
+        self._upper, self._lower = (np.concatenate(pair) for pair in zip((self._upper, self._lower), sheets, strict=True))
+        self._lips = np.concatenate([self._lips, lips])
+        self._movements = MOVEMENTS + MOOD_MOVEMENTS
 
     def _targets(self) -> tuple[np.ndarray, np.ndarray]:
         """Where every landmark goes under every movement.
@@ -247,7 +278,56 @@ class ExpressionFields:
         sides[upper_lip], sides[lower_lip] = -1, 1
         return target, sides
 
-    def _solve(self) -> np.ndarray:
+    def _mood_targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same as `_targets` for the moods' movements: all hold the same landmarks, one factorisation for all."""
+        face = self.face
+        place = face.to_face(face.landmarks[:, :2])
+        u = place[:, 0]
+        left, right = face.half_widths
+        t = np.minimum(np.where(u < 0, -u / left, u / right), 1.15)
+        profile = np.maximum(1 - t**2, 0)
+        sign = np.sign(u)
+        upper_lip = OUTER_UPPER_LIP[1:-1] + INNER_UPPER_LIP[1:-1]
+        lower_lip = OUTER_LOWER_LIP[1:-1] + INNER_LOWER_LIP[1:-1]
+        corners = [OUTER_UPPER_LIP[0], OUTER_UPPER_LIP[-1], INNER_UPPER_LIP[0], INNER_UPPER_LIP[-1]]
+        lips = upper_lip + lower_lip + corners
+        eyes = [*LEFT_EYE_UPPER, *LEFT_EYE_LOWER, *RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_IRIS, *RIGHT_IRIS]
+        middle = face.to_face(face.landmarks[[LEFT_EYE_INNER, RIGHT_EYE_INNER], :2]).mean(axis=0)[0]
+        forehead = [i for i in range(len(place)) if place[i, 1] < place[BROWS, 1].min() - 0.05 and i not in FACE_OVAL]
+
+        target = np.full((len(MOOD_MOVEMENTS), len(place), 2), np.nan, np.float32)
+        target[:, [*eyes, *UNDER_EYES, *NOSE, *FACE_OVAL, *BROWS, *forehead, *lips, *CHEEKS]] = 0
+
+        def put(movement: str, where: list[int], du: np.ndarray | float, dv: np.ndarray | float) -> None:
+            row = target[MOOD_MOVEMENTS.index(movement)]
+            row[where] = np.stack(np.broadcast_arrays(du, dv), axis=-1)
+
+        put("smile", lips, (SMILE_OUT * sign * t)[lips], (-SMILE_UP * t**2)[lips])
+        put("smile", CHEEKS, CHEEK_OUT * sign[CHEEKS], -CHEEK_UP)
+        put("droop", lips, (-DROOP_IN * sign * t)[lips], (DROOP_DOWN * t**2 - LIP_PUSH * profile)[lips])
+
+        # From 0 at a brow's outer end to 1 at its inner one; the forehead above goes along with what is below it.
+        brow_u = np.abs(u - middle)
+        outer, inner = brow_u[BROWS].max(), brow_u[BROWS].min()
+        inwards = np.clip((outer - brow_u) / (outer - inner), 0, 1)
+        towards = -np.sign(u - middle)
+        worry = WORRY_DOWN * (1 - inwards) ** 2 - WORRY_UP * inwards**1.5
+        frown = FROWN_DOWN * inwards - FROWN_OUTER_UP * (1 - inwards) ** 2
+        startle = -STARTLE_UP - STARTLE_ARCH * 4 * inwards * (1 - inwards)
+        for movement, inward, down in (
+            ("worry", WORRY_IN, worry),
+            ("frown", FROWN_IN, frown),
+            ("startle", 0.0, startle),
+        ):
+            across = inward * inwards * towards
+            for where, share in ((BROWS, face.eye_span), (forehead, FOREHEAD_SHARE * face.eye_span)):
+                put(movement, where, share * across[where], share * down[where])
+
+        sides = np.zeros(len(place), np.int8)
+        sides[upper_lip], sides[lower_lip] = -1, 1
+        return target, sides
+
+    def _solve(self, targets: np.ndarray, sides: np.ndarray) -> np.ndarray:
         """Bend a thin plate, slit between the lips, through every movement's targets: (movements, rows, columns, 2)."""
         face, (rows, columns) = self.face, self.shape
         place = face.to_face(self._nodes)
@@ -268,7 +348,6 @@ class ExpressionFields:
         adjacency = coo_matrix((np.ones(2 * len(i)), (np.r_[i, j], np.r_[j, i])), shape=(size, size)).tocsr()
         laplacian = diags(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency
 
-        targets, sides = self._targets()
         border = np.ones(self.shape, bool)
         border[1:-1, 1:-1] = False
         border |= v > face.to_face(face.landmarks[CHIN, :2])[1] + NECK * face.face_height
@@ -276,7 +355,7 @@ class ExpressionFields:
         nodes = self._nearest_nodes(sides, below)
 
         # The movements differ in which landmarks they hold: group those that hold the same, one factorisation each.
-        solved = np.zeros((len(MOVEMENTS), size, 2), np.float32)
+        solved = np.zeros((len(targets), size, 2), np.float32)
         bending = laplacian.T @ laplacian + STIFFNESS * laplacian + 1e-9 * identity(size)
         held = ~np.isnan(targets[..., 0])
         groups: dict[bytes, list[int]] = {}
@@ -295,7 +374,7 @@ class ExpressionFields:
                     solved[movement, :, axis] = factor.solve(pull)
             del factor  # 17 MB, before the next is made
         axes = np.stack([face.u_axis, face.v_axis]).astype(np.float32) * face.unit
-        return (solved @ axes).reshape(len(MOVEMENTS), rows, columns, 2).astype(np.float32)
+        return (solved @ axes).reshape(len(targets), rows, columns, 2).astype(np.float32)
 
     def _nearest_nodes(self, sides: np.ndarray, below: np.ndarray) -> np.ndarray:
         """The node each landmark holds: the nearest one, on the landmark's own side of the slit."""

@@ -15,6 +15,7 @@ from pipeline.draft.geometry import (
     RIGHT_EYE_LOWER,
     RIGHT_EYE_UPPER,
     RIGHT_IRIS,
+    sample,
     smoothstep,
 )
 
@@ -34,6 +35,10 @@ EYES = ((LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER))
 EYEBALL_IN_IRISES = 12.0 / 5.9  # radius of the eyeball over that of the iris. Source: mean of adults, mm
 IRIS_SPREAD = (1.1, 2.3)  # iris radii from its centre over which the eyeball's movement dies away
 PAINTED_BELOW = 0.14  # eye widths of strip; less than that cannot be drawn out over an eye and is painted instead
+WIDENED = 0.055  # eye widths that an upper lid at -1 rises; it has no more of the eye to show than the picture drew
+WIDENED_STRIP = 0.5  # of the skin above the lid that it may be pushed together to
+SQUINTED = 0.075  # eye widths that a lower lid at 1 comes up
+SQUINT_SKIN = 0.20  # eye widths below the lower lid that are drawn out as it does
 SMALLEST_OPENING = 0.08  # eye widths; a narrower eye is closed in the picture
 OUTLINE_RIMS = (0.86, 1.16)  # of an outline's size: the colours beside it are read there
 OUTLINE_SCALES = np.geomspace(0.6, 2.6, 12)  # of the average eye tried for drawn and animal eyes, across and up
@@ -96,25 +101,29 @@ class Eye:
         self._turn = np.stack([self._x_axis, self._y_axis]) * np.float32(self._width * radius * EYEBALL_IN_IRISES)
         self._measure_lid(lid_line, self._to_eye(points[BROWS]))
 
-    def draw(self, lid: float, gaze_x: float, gaze_y: float) -> np.ndarray:
+    def draw(self, lid: float, gaze_x: float, gaze_y: float, squint: float = 0.0) -> np.ndarray:
         """The window's pixels.
 
         Args:
-            lid: 0 as in the picture, 1 closed.
+            lid: 0 as in the picture, 1 closed, -1 wide open.
             gaze_x: Degrees, positive to the picture's right.
             gaze_y: Degrees, positive up.
+            squint: 0 as in the picture, 1 the lower lid drawn up.
 
         Returns:
             (rows, columns, 3) uint8, RGB.
         """
         look = np.sin(np.radians([gaze_x, -gaze_y])).astype(np.float32) @ self._turn
-        came_from = self._at - self._rolls[..., None] * look
-        ball = self._read(came_from)
-        lid = lid if self.can_blink else 0.0
+        if not self.can_blink:
+            lid = squint = 0.0
+        ball = self._read(self._widen(-lid, look) if lid < 0 else self._at - self._rolls[..., None] * look)
+        lower = self._lower
+        if squint > 0:
+            lower = lower - self._squint(ball, squint)
         if lid <= 0:
             return np.rint(ball).astype(np.uint8)
 
-        edge = self._upper + lid * (self._lower - self._upper)
+        edge = self._upper + lid * (lower - self._upper)
         drop = edge - self._upper
         top = self._upper - self._strip
         skin_end = edge - LASHES
@@ -130,7 +139,7 @@ class Eye:
         cover += (smoothstep(share, 0, 0.3) * (self._y < skin_end) * np.clip(stretch - 1, 0, 1))[..., None] * smooth
 
         flat = np.clip((self._y - top) / 0.15, 0, 1) * np.clip((skin_end + 0.03 - self._y) / 0.05, 0, 1)
-        flat = flat * self._flat_share * smoothstep(drop / np.maximum(self._lower - self._upper, 0.02), 0.1, 0.6)
+        flat = flat * self._flat_share * smoothstep(drop / np.maximum(lower - self._upper, 0.02), 0.1, 0.6)
         flat = flat * (drop > 0.01)
         cover = cover + flat[..., None] * (self._colour * LID_SHADE - cover)
         line = LID_LINE * np.exp(-(((self._y - edge) / LASH_TIPS) ** 2)) * np.clip(drop / 0.1, 0, 1)
@@ -139,6 +148,37 @@ class Eye:
         covers = np.clip((edge + np.minimum(LASH_TIPS, drop) - self._y) / (2 * soft) + 0.5, 0, 1)
         covers = np.where(self._y < top, 1, covers)[..., None]
         return np.rint(np.clip(ball + covers * (cover - ball), 0, 255)).astype(np.uint8)
+
+    def _widen(self, share: float, look: np.ndarray) -> np.ndarray:
+        """Where the window's pixels come from with the upper lid raised and the eye turned: (rows, columns, 2) pixels.
+
+        The skin above is pushed together, what is seen of the eye above its middle is drawn out.
+        """
+        middle = (self._upper + self._lower) / 2
+        top = self._upper - self._strip
+        arch = np.clip(4 * self._x * (1 - self._x), 0, 1)
+        rise = share * arch * np.minimum(WIDENED, (1 - WIDENED_STRIP) * self._strip)
+        rise = rise * np.clip((middle - self._upper) / 0.05, 0, 1)
+        edge = self._upper - rise
+        skin = top + (self._y - top) * (self._upper - top) / np.maximum(edge - top, 1e-4)
+        eye = middle - (middle - self._y) * (middle - self._upper) / np.maximum(middle - edge, 1e-4)
+        source = np.where(self._y < edge, skin, eye)
+        source = np.where((self._y < top) | (self._y > middle), self._y, source)
+        at = self._at + ((source - self._y) * self._width)[..., None] * self._y_axis
+        rolls = sample(self._rolls, (at - self._at[0, 0]).astype(np.float32))
+        return at - rolls[..., None] * look
+
+    def _squint(self, ball: np.ndarray, squint: float) -> np.ndarray:
+        """Draw the lower lid up over the eye, in place: (rows, columns) eye widths that it comes up."""
+        rise = squint * SQUINTED * np.clip(4 * self._x * (1 - self._x), 0, 1)
+        rise = rise * np.clip((self._lower - self._upper) / 0.15, 0, 1)
+        edge = self._lower - rise
+        below = np.clip((self._y - edge) / (SQUINT_SKIN + rise), 0, 1)  # of the way down to where nothing moves
+        lift = rise * (1 - below) ** 2
+        skin = self._read(self._at + (lift * self._width)[..., None] * self._y_axis)
+        covers = np.clip((self._y - edge) * self._width / 1.4 + 0.5, 0, 1) * (rise > 0)
+        ball += covers[..., None] * (skin - ball)
+        return rise
 
     def _measure_lid(self, lid_line: Callable[[np.ndarray], np.ndarray], brows: np.ndarray) -> None:
         """How much skin there is above the lid to draw out, its colour, and whether it is skin at all."""

@@ -38,8 +38,9 @@ class Moment:
         movements: Weights for ExpressionFields.move.
         tongue: 0 at rest, 1 raised.
         pose: The head.
-        lid: 0 open, 1 closed.
+        lid: 0 open, 1 closed, -1 wide open.
         gaze: Degrees, positive to the picture's right and up.
+        squint: 0 as in the picture, 1 the lower lids drawn up.
     """
 
     movements: dict[str, float] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Moment:
     pose: Pose = field(default_factory=Pose)
     lid: float = 0.0
     gaze: tuple[float, float] = (0.0, 0.0)
+    squint: float = 0.0
 
 
 class Puppet:
@@ -67,7 +69,7 @@ class Puppet:
         self._pose = PoseFields(self.face, size, MAP_STEP, has_matte=self.matte is not None)
         self._mouth = MouthInterior(frame, self.face)
         self._eyes = both_eyes(frame, landmarks)
-        self._eyes_drawn = (0.0, 0.0, 0.0)
+        self._eyes_drawn = (0.0, 0.0, 0.0, 0.0)
         self._skin = picture.copy() if self.matte is None else _lift_off(picture, self.matte)
         self._background = None if self.matte is None else np.rint(self.matte.background).astype(np.uint8)
         at = np.arange(size, dtype=np.float32)
@@ -115,7 +117,7 @@ class Puppet:
 
     def _draw_eyes(self, moment: Moment) -> None:
         """Bring the eyes in the skin up to date."""
-        wanted = (round(moment.lid, 2), round(moment.gaze[0], 1), round(moment.gaze[1], 1))
+        wanted = (round(moment.lid, 2), round(moment.gaze[0], 1), round(moment.gaze[1], 1), round(moment.squint, 2))
         if wanted == self._eyes_drawn:
             return
         self._eyes_drawn = wanted
