@@ -2,7 +2,7 @@
 
     AvatarError
     ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureThin
-    ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible
+    ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible SecondFaceMissing
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
@@ -84,6 +84,10 @@ class FaceUncertain(FaceError):
 
 class FaceNumberUnknown(FaceError):
     """The number asked for is not there. Values: name, number, count."""
+
+
+class SecondFaceMissing(FaceError):
+    """Two speakers, and not two faces for them. Values: name."""
 
 
 class PointsImplausible(FaceError):

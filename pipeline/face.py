@@ -1,4 +1,4 @@
-"""Where the face is: a Face with its 478 points, from the picture or from five handles. Draws nothing."""
+"""Where the face is: a Face with its 478 points, from the picture or from a few handles. Draws nothing."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -40,13 +40,17 @@ class Face:
         landmarks: (478, 3) float32, MediaPipe face-mesh numbering: x, y in pixels of the picture; z in the same
             scale, negative towards the viewer.
         score: How surely this is a face, 0..1, as the detector sees it in most of several looks; 1.0 from points.
-        from_points: Made from five handles rather than found.
+        from_points: Made from handles rather than found.
     """
 
     box: Box
     landmarks: np.ndarray
     score: float
     from_points: bool = False
+
+    def is_same(self, other: "Face") -> bool:
+        """Whether both are one face of a picture."""
+        return _overlap(self.box, other.box) >= SAME
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def locate(
         picture: (height, width, 3) uint8, RGB.
         name: What to call the picture in errors.
         number: Which face, 1 the largest; also confirms one that is uncertain. None takes the largest sure one.
-        points: Five handles instead of a search: left eye, right eye, left mouth corner, right mouth corner, chin.
+        points: Handles instead of a search: two eyes and the mouth, or left eye, right eye, left mouth corner, right
+            mouth corner, chin.
 
     Raises:
         PortraitWithoutFace: nothing like a face.
@@ -85,7 +90,7 @@ def locate(
     """
     height, width = picture.shape[:2]
     if points is not None:
-        landmarks = handles.landmarks_from_points(points, name=name, picture_size=(height, width))
+        landmarks = handles.landmarks_from_points(points, name=name, picture=picture)
         return Face(box_around(landmarks), landmarks, score=1.0, from_points=True)
     faces = find_faces(picture)
     if not faces:
@@ -132,7 +137,7 @@ def find_faces(picture: np.ndarray) -> list[Face]:
 
     distinct: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        if all(_overlap(face.box, other.box) < SAME for other in distinct):
+        if not any(face.is_same(other) for other in distinct):
             distinct.append(face)
     if shrink < 1:
         distinct = [_enlarge(picture, face, 1 / shrink) for face in distinct]

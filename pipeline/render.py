@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import face, hardware, jobs, media
+from pipeline import hardware, jobs, media
+from pipeline.cast import cast
 from pipeline.engine import Engine, Scene, Step
 from pipeline.request import RenderRequest, RenderResult
 
@@ -65,23 +66,23 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
     started = time.perf_counter()
     engine, seed = engine or hardware.engine_for(request), request.seed
     assert seed is not None, "a request draws its seed when it is made"
+    path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
     yield Step("StageReading")
     portrait = media.load_portrait(request.portrait)
-    speech = media.load_speech(request.speech)
-    found = face.locate(portrait, name=request.portrait.name, number=request.face, points=request.points)
-    scene = Scene.of(portrait, speech, found, text=request.text, language=request.language)
-    plan = engine.plan(scene, size=request.size)
-
-    path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
-    with media.VideoWriter(path, speech, plan) as writer:  # entered first: a closed folder is told before the work
-        take = yield from engine.perform(scene, plan, seed=seed)
-        notices = speech.notices + take.notices
-        del portrait, speech, scene  # large, and not needed to draw
-        drawing = time.perf_counter()
-        for done, frame in enumerate(take.frames, start=1):
-            writer.add(frame)
-            pace = (time.perf_counter() - drawing) / done
-            yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
+    with tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True) as folder:
+        heard = yield from cast(request, portrait, Path(folder))
+        scene = Scene(portrait, heard.speech, heard.speakers, request.direction, request.framing)
+        plan = engine.plan(scene, size=request.size)
+        # entered first: a closed folder is told before the work
+        with media.VideoWriter(path, heard.speech, plan) as writer:
+            take = yield from engine.perform(scene, plan, seed=seed)
+            notices = heard.notices + take.notices
+            del portrait, heard, scene  # large, and not needed to draw
+            drawing = time.perf_counter()
+            for done, frame in enumerate(take.frames, start=1):
+                writer.add(frame)
+                pace = (time.perf_counter() - drawing) / done
+                yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
     take.delivered()
     return RenderResult(
         path=path,

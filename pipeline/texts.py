@@ -100,6 +100,12 @@ TEXTS: dict[str, Text] = {
         "c'est bien lui, demandez le visage {number} (--face {number}); sinon, montrez les deux yeux et la bouche "
         "(--points x,y x,y x,y).",
     ),
+    "SecondFaceMissing": Text(
+        "Two speakers need two faces in {name}. Use a picture of both, turned to the camera, or say where the second "
+        "face is.",
+        "Deux personnes qui parlent demandent deux visages dans {name}. Prenez une image des deux, tournés vers "
+        "l'appareil, ou indiquez où est le second visage.",
+    ),
     "FaceNumberUnknown": Text(
         "Face {number} was asked for; {name} shows {count} (1 is the largest). Choose a number from 1 to {count}.",
         "Le visage {number} a été demandé; {name} en montre {count} (1 est le plus grand). Choisissez un numéro de 1 "
@@ -674,6 +680,10 @@ TEXTS: dict[str, Text] = {
         "This clip is AI-generated: a still picture was made to speak. Made with Portrait Parlant.",
         "Ce clip est généré par IA : une image fixe a été animée. Fait avec Portrait Parlant.",
     ),
+    "WordsNotSpelt": Text(
+        "The mouth can follow given words in English and French, not in '{language}'; it follows the sound instead.",
+        "La bouche peut suivre un texte donné en anglais et en français, pas en « {language} »; elle suit le son.",
+    ),
     "WordsNotFollowed": Text(
         "The words given do not match the recording; the mouth follows the sound instead.",
         "Le texte donné ne correspond pas à l'enregistrement; la bouche suit plutôt le son.",
@@ -693,6 +703,7 @@ TEXTS: dict[str, Text] = {
     ),
     # --- stages of a render ---------------------------------------------------------------------------------------
     "StageReading": Text("Reading the picture and the voice", "Lecture de l'image et de la voix"),
+    "StageSeparating": Text("Telling the voice from what is behind it", "Tri de la voix et de ce qui est derrière"),
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
     "StageSpeaking": Text("Speaking the script", "Lecture du texte à voix haute"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),

@@ -58,9 +58,40 @@ def test_an_unknown_engine_is_refused_with_the_known_ones():
         ask(engine="best")
 
 
-def test_an_unknown_language_is_refused_with_the_known_ones():
-    with pytest.raises(errors.LanguageUnknown, match=r"'de'.*en, fr"):
-        ask(language="de")
+@pytest.mark.parametrize("language", ["", "E", "english", "en_CA", "de\n", "--x", "fr-"])
+def test_what_names_no_language_is_refused_with_examples(language):
+    with pytest.raises(errors.LanguageUnknown, match=r"en, fr or es"):
+        ask(language=language)
+
+
+def test_the_voice_is_a_recording_or_a_script():
+    for change in ({"speech": None}, {"script": "Hello."}, {"speech": None, "script": " \n"}):
+        with pytest.raises(errors.SpeakersUnclear):
+            ask(**change)
+    with pytest.raises(errors.SpeakersUnclear):
+        ask(speech=None, script="Hello.", second_speech="nowhere.wav")
+    assert ask(speech=None, script="Hello.").speech is None
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"framing": "4:3"}, errors.FramingUnknown),
+        ({"captions": "yes"}, errors.CaptionsUnknown),
+        ({"mood": "bored"}, errors.MoodUnknown),
+        ({"speed": 2.5}, errors.SpeedUnsupported),
+        ({"speed": float("nan")}, errors.SpeedUnsupported),
+    ],
+)
+def test_what_is_not_on_offer_is_refused_with_what_is(change, error):
+    with pytest.raises(error):
+        ask(**change)
+
+
+@pytest.mark.parametrize("change", [{"motion": -0.1}, {"expression": 1.5}, {"second_start": -1}, {"second_face": 0}])
+def test_a_value_no_slider_gives_is_a_mistake_of_the_program(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        ask(**change)
 
 
 def test_a_text_may_be_as_long_as_the_limit_and_no_longer():
