@@ -1,0 +1,1 @@
+"""What a finished clip is worth: figures read off its frames, beside those of a still image and of a perfect clip."""
