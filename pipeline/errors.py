@@ -3,6 +3,7 @@
     AvatarError
     ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureThin
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible SecondFaceMissing
+    │                 FacesTooFarApart
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
@@ -90,6 +91,10 @@ class SecondFaceMissing(FaceError):
     """Two speakers, and not two faces for them. Values: name."""
 
 
+class FacesTooFarApart(FaceError):
+    """Two faces that no frame of the shape asked for can hold. Values: framing."""
+
+
 class PointsImplausible(FaceError):
     """Handles that cannot be a face. Values: name, reason_en and reason_fr."""
 
@@ -171,7 +176,7 @@ class SpeedUnsupported(RequestError):
 
 
 class SpeakersUnclear(RequestError):
-    """A script and a recording at once, neither of them, or a second speaker half described. No values."""
+    """A script and a recording at once, or neither of them. Values: count."""
 
 
 class VoiceError(AvatarError):

@@ -33,7 +33,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "numpy")  # whose versions ma
 KEEP_SECONDS = 24 * 3600  # after its last step a job that nobody resumes is deleted
 ID = re.compile(r"[0-9a-f]{32}")  # uuid4().hex
 TILE = re.compile(r"(\d{6})-(\d{6})-([0-9a-f]{64})\.npy")  # first frame, frame after the last, SHA-256
-INPUTS = ("portrait", "speech")  # fields of a request that name a file to be copied
+INPUTS = ("portrait", "speech", "second_speech")  # fields of a request that name a file to be copied, where given
 JOB, STATE, FRAMES, RUN = "job.json", "state.json", "frames", "run"  # what a job folder holds beside its inputs
 
 
@@ -150,7 +150,11 @@ class Job:
         folder = root / f".new-{job_id}"
         folder.mkdir(mode=0o700)
         try:
-            files = {name: _copy_input(getattr(request, name), folder / name) for name in INPUTS}
+            files = {
+                name: _copy_input(given, folder / name)
+                for name in INPUTS
+                if (given := getattr(request, name)) is not None
+            }
             plain = {
                 "format": FORMAT,
                 "request": {part.name: _plain(getattr(request, part.name)) for part in fields(request)},
@@ -182,7 +186,7 @@ class Job:
         try:
             if plain["format"] != FORMAT:
                 raise JobChanged(name=folder.name, fact="format", recorded=plain["format"], found=FORMAT)
-            for name in INPUTS:
+            for name in [name for name in INPUTS if plain["request"].get(name) is not None]:
                 file = folder / name / Path(plain["files"][name]["name"]).name
                 if not file.is_file() or _sha256(file) != plain["files"][name]["sha256"]:
                     raise JobDamaged(name=folder.name, file=file.name)

@@ -144,8 +144,9 @@ class RenderRequest:
             raise CaptionsUnknown(captions=self.captions, known=", ".join(CAPTIONS))
         if not SLOWEST <= self.speed <= FASTEST:
             raise SpeedUnsupported(speed=float(self.speed), slowest=SLOWEST, fastest=FASTEST)
-        if (self.speech is None) == (not self.script.strip()) or (self.second_speech and self.speech is None):
-            raise SpeakersUnclear()
+        num_voices = (self.speech is not None or self.second_speech is not None) + bool(self.script.strip())
+        if num_voices != 1 or (self.speech is None and self.second_speech is not None):
+            raise SpeakersUnclear(count=num_voices)
         for name in ("points", "second_points"):
             if (given := getattr(self, name)) is not None:
                 points = tuple((float(x), float(y)) for x, y in given)

@@ -111,6 +111,11 @@ TEXTS: dict[str, Text] = {
         "Le visage {number} a été demandé; {name} en montre {count} (1 est le plus grand). Choisissez un numéro de 1 "
         "à {count}.",
     ),
+    "FacesTooFarApart": Text(
+        "The two faces stand too far apart for a frame of {framing}. Choose 16:9, or the picture's own shape.",
+        "Les deux visages sont trop éloignés l'un de l'autre pour un cadre {framing}. Choisissez 16:9 ou la forme de "
+        "l'image.",
+    ),
     "PointsImplausible": Text(
         "The points given for {name} cannot be a face: {reason}. Give both eyes and the middle of the mouth; or five "
         "points: left eye, right eye, left mouth corner, right mouth corner, chin, left and right as seen in the "
@@ -217,8 +222,8 @@ TEXTS: dict[str, Text] = {
         "Une voix parle de {slowest} à {fastest} fois la vitesse habituelle; {speed} a été demandé.",
     ),
     "SpeakersUnclear": Text(
-        "Give each speaker one voice: a recording, or a script for all of them, not both and not neither.",
-        "Donnez une voix à chaque personne : un enregistrement, ou un texte pour toutes, pas les deux et pas aucun.",
+        "A clip is spoken by recordings or by a script; {count} of the two were given. Give one of them.",
+        "Un clip est dit par des enregistrements ou par un texte; {count} des deux ont été donnés. Donnez l'un des deux.",
     ),
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
@@ -692,6 +697,21 @@ TEXTS: dict[str, Text] = {
         "No speech sounds were recognised; the mouth follows the loudness only.",
         "Aucun son de parole n'a été reconnu; la bouche suit seulement l'intensité.",
     ),
+    "FrameReduced": Text(
+        "A clip is at most {limit_height} pixels high and {limit_width} wide; this one measures {width}×{height}.",
+        "Un clip mesure au plus {limit_height} pixels de haut et {limit_width} de large; celui-ci en fait "
+        "{width}×{height}.",
+    ),
+    "PictureNotWhole": Text(
+        "The picture is more than {times} times as long as it is wide; the clip shows the part around the face.",
+        "L'image est plus de {times} fois plus longue que large; le clip en montre la partie qui entoure le visage.",
+    ),
+    "FaceSmall": Text(
+        "A face is only {height} pixels high in the clip; its lips will hardly be seen to move. Choose a larger size, "
+        "or a frame closer to the face.",
+        "Un visage n'a que {height} pixels de haut dans le clip; on verra à peine bouger ses lèvres. Choisissez une "
+        "taille plus grande ou un cadre plus serré.",
+    ),
     "EyesDoNotBlink": Text(
         "The eyes' outline was not found, so they do not blink.",
         "Le contour des yeux n'a pas été trouvé; ils ne clignent donc pas.",
@@ -753,6 +773,10 @@ TEXTS: dict[str, Text] = {
         "a whole number from {smallest} to {largest} is needed, not '{written}'",
         "il faut un nombre entier de {smallest} à {largest}, et non « {written} »",
     ),
+    "CliNotADecimal": Text(
+        "'{written}' is not a number from {smallest} to {largest}.",
+        "« {written} » n'est pas un nombre de {smallest} à {largest}.",
+    ),
     "CliHelp": Text("show this help and end", "montrer cette aide et terminer"),
     "CliRender": Text("make a clip", "créer un clip"),
     "CliDoctor": Text("say what this machine can do", "dire ce que peut faire cette machine"),
@@ -772,8 +796,18 @@ TEXTS: dict[str, Text] = {
         "option : le nom du portrait avec .mp4 dans le dossier courant, numéroté plutôt que remplacé",
     ),
     "CliSize": Text(
-        "width and height in pixels, a multiple of {multiple} from {smallest} to {largest} (default {default})",
-        "largeur et hauteur en pixels, un multiple de {multiple} entre {smallest} et {largest} (par défaut {default})",
+        "shorter side in pixels, a multiple of {multiple} from {smallest} to {largest} (default {default})",
+        "petit côté en pixels, un multiple de {multiple} entre {smallest} et {largest} (par défaut {default})",
+    ),
+    "CliFraming": Text(
+        "what is shown of the picture: {known} (default {default})",
+        "ce qu'on montre de l'image : {known}, picture étant l'image entière (par défaut {default})",
+    ),
+    "CliCaptions": Text(
+        "captions of the script or of --text: none; file: .srt and .vtt beside the clip, and in it to be switched on; "
+        "burned: drawn into the picture too (default {default})",
+        "sous-titres du texte : none, aucun; file, .srt et .vtt à côté du clip, et dedans, à activer; burned, dessinés "
+        "dans l'image aussi (par défaut {default})",
     ),
     "CliSeed": Text(
         "decides head motion, gaze and blinks, 0 to {largest}: the same seed gives the same clip (default: drawn, and "
@@ -787,26 +821,61 @@ TEXTS: dict[str, Text] = {
         "quel visage, quand l'image en montre plusieurs : 1 est le plus grand (par défaut)",
     ),
     "CliPoints": Text(
-        "for a drawing or an animal whose face is not found, five points in pixels of the picture: left eye, right "
-        "eye, left mouth corner, right mouth corner, chin, left and right as you see them",
-        "pour un dessin ou un animal dont le visage n'est pas trouvé, cinq points en pixels de l'image : œil gauche, "
-        "œil droit, coin gauche de la bouche, coin droit, menton, gauche et droite tels que vous les voyez",
+        "for a drawing, an animal or a thing whose face is not found, three points in pixels of the picture: both eyes "
+        "and the mouth; or five: left eye, right eye, left mouth corner, right mouth corner, chin, as you see them",
+        "pour un dessin, un animal ou un objet dont le visage n'est pas trouvé, trois points en pixels de l'image : "
+        "les deux yeux et la bouche; ou cinq : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, tels "
+        "que vous les voyez",
     ),
     "CliText": Text(
         "the words spoken, if you know them: the lips follow them more exactly",
         "les mots prononcés, si vous les connaissez : les lèvres les suivent plus exactement",
     ),
     "CliTextFile": Text("the same, from a text file (UTF-8)", "la même chose, depuis un fichier texte (UTF-8)"),
-    "CliLanguage": Text(
-        "language of the words: {known} (default: this terminal's language)",
-        "langue des mots : {known} (par défaut : la langue de ce terminal)",
+    "CliScript": Text(
+        "words for a synthetic voice to say, instead of VOICE; lines that begin with A: and B: are said by two",
+        "ce que dit une voix de synthèse, au lieu de VOIX; les lignes qui commencent par A: et B: sont dites à deux",
     ),
+    "CliScriptFile": Text("the same, from a text file (UTF-8)", "la même chose, depuis un fichier texte (UTF-8)"),
+    "CliLanguage": Text(
+        "language of the words, as en, fr or es (default: what they look like)",
+        "langue des mots, comme en, fr ou es (par défaut : ce dont ils ont l'air)",
+    ),
+    "CliVoice": Text(
+        "name of the synthetic voice; `{program} voices` lists them",
+        "nom de la voix de synthèse; `{program} voices` les énumère",
+    ),
+    "CliSpeed": Text(
+        "times its usual speed, {slowest} to {fastest}", "fois sa vitesse habituelle, de {slowest} à {fastest}"
+    ),
+    "CliDirection": Text("how the character performs", "comment joue le personnage "),
+    "CliMotion": Text(
+        "of the head: 0 still, 1 lively (default {default})", "de la tête : 0 immobile, 1 vif (par défaut {default})"
+    ),
+    "CliExpression": Text(
+        "of brows, lids and lips: 0 neutral, 1 expressive (default {default})",
+        "des sourcils, des paupières et des lèvres : 0 neutre, 1 expressif (par défaut {default})",
+    ),
+    "CliMood": Text("mood: {known}", "humeur : {known}"),
+    "CliSecond": Text("a second speaker in the same picture", "une seconde personne dans la même image "),
+    "CliSecondSpeech": Text("the second one's recording", "l'enregistrement de la seconde"),
+    "CliSecondStart": Text(
+        "seconds into the clip at which it begins (default: once the first has ended)",
+        "secondes après le début du clip où il commence (par défaut : quand le premier est fini)",
+    ),
+    "CliSecondText": Text("the words of it, if you know them", "ses mots, si vous les connaissez"),
+    "CliSecondVoice": Text("synthetic voice of the lines B:", "voix de synthèse des lignes B:"),
+    "CliSecondFace": Text(
+        "which face is the second one's (default: the other one)", "quel visage est le sien (par défaut : l'autre)"
+    ),
+    "CliSecondPoints": Text("as --points, for the second face", "comme --points, pour le second visage"),
     "CliExamples": Text(
         "examples:\n"
         "  {program} render portrait.jpg voice.wav\n"
         "  {program} render portrait.jpg voice.wav -o clip.mp4 --size 768 --seed 7\n"
-        '  {program} render portrait.jpg voice.wav --text "Hello, my name is Anna." --lang en\n'
-        "  {program} render fox.png voice.mp3 --points 214,300 318,300 232,402 300,402 266,470\n"
+        '  {program} render portrait.jpg --script "Hello, my name is Anna."\n'
+        "  {program} render two.jpg anna.wav --second-speech ben.wav\n"
+        "  {program} render fox.png voice.mp3 --points 214,300 318,300 266,402\n"
         "\n"
         "The last lines written say where the clip is and how it was made. Exit codes: 0 done, 1 an input was refused\n"
         "or the clip could not be written, 2 the command line was not understood, 130 stopped with Ctrl-C. Whatever\n"
@@ -814,8 +883,9 @@ TEXTS: dict[str, Text] = {
         "exemples :\n"
         "  {program} render portrait.jpg voix.wav\n"
         "  {program} render portrait.jpg voix.wav -o clip.mp4 --size 768 --seed 7\n"
-        '  {program} render portrait.jpg voix.wav --text "Bonjour, je m\'appelle Anna." --lang fr\n'
-        "  {program} render renard.png voix.mp3 --points 214,300 318,300 232,402 300,402 266,470\n"
+        '  {program} render portrait.jpg --script "Bonjour, je m\'appelle Anna."\n'
+        "  {program} render deux.jpg anna.wav --second-speech ben.wav\n"
+        "  {program} render renard.png voix.mp3 --points 214,300 318,300 266,402\n"
         "\n"
         "Les dernières lignes écrites disent où est le clip et comment il a été fait. Codes de sortie : 0 terminé,\n"
         "1 un fichier a été refusé ou le clip n'a pas pu être écrit, 2 la ligne de commande n'a pas été comprise,\n"

@@ -1,6 +1,7 @@
 """argparse in English and French, and the types of its arguments. Knows no command."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -35,6 +36,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(NOT_UNDERSTOOD, say("CliNotUnderstood", self.language, detail=message, program=self.prog) + "\n")
+
+
+def decimal(language: str, smallest: float, largest: float) -> Callable[[str], float]:
+    """Reads a number as typed, with a point or a comma, and says in `language` when it is none or out of range."""
+
+    def read(written: str) -> float:
+        try:
+            value = float(written.replace(",", "."))
+        except ValueError:
+            value = math.nan
+        if not smallest <= value <= largest:
+            allowed = {"smallest": f"{smallest:g}", "largest": f"{largest:g}"}
+            raise argparse.ArgumentTypeError(say("CliNotADecimal", language, written=written[:40], **allowed))
+        return value
+
+    return read
 
 
 def whole_number(language: str, smallest: int, largest: int) -> Callable[[str], int]:

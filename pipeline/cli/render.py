@@ -12,14 +12,19 @@ from tqdm import tqdm
 from pipeline import AvatarError, RenderRequest, RenderResult, hardware, render_steps
 from pipeline.avatar.costs import PRESETS
 from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED, STOPPED
-from pipeline.cli.parser import PROGRAM, whole_number
+from pipeline.cli.parser import PROGRAM, decimal, whole_number
 from pipeline.cli.weights import accept_licence
+from pipeline.direction import MOODS
 from pipeline.engine import Step
 from pipeline.errors import FileMissing
 from pipeline.hardware import Placement
+from pipeline.media import MAX_SECONDS
+from pipeline.plan import FRAMINGS
 from pipeline.render import finish
 from pipeline.request import (
+    CAPTIONS,
     ENGINES,
+    FASTEST,
     LARGEST_SIZE,
     MAX_SEED,
     MAX_STEPS,
@@ -27,8 +32,8 @@ from pipeline.request import (
     REHEARSED_SIZE,
     REHEARSED_STEPS,
     SIZE_MULTIPLE,
+    SLOWEST,
     SMALLEST_SIZE,
-    TEXT_LANGUAGES,
     read_points,
 )
 from pipeline.texts import say
@@ -47,7 +52,7 @@ def add(commands: Any, language: str) -> None:
         language=language,
     )
     make.add_argument("portrait", metavar="PORTRAIT", type=Path, help=say("CliPortrait", language))
-    make.add_argument("speech", metavar="VOICE", type=Path, help=say("CliSpeech", language))
+    make.add_argument("speech", metavar="VOICE", type=Path, nargs="?", help=say("CliSpeech", language))
     make.add_argument("-o", "--output", metavar="CLIP.mp4", type=Path, help=say("CliOutput", language))
     sizes = {"multiple": SIZE_MULTIPLE, "smallest": SMALLEST_SIZE, "largest": LARGEST_SIZE}
     default = RenderRequest.size
@@ -59,6 +64,18 @@ def add(commands: Any, language: str) -> None:
     )
     make.add_argument(
         "--seed", metavar="N", type=whole_number(language, 0, MAX_SEED), help=say("CliSeed", language, largest=MAX_SEED)
+    )
+    make.add_argument(
+        "--framing",
+        choices=FRAMINGS,
+        default=RenderRequest.framing,
+        help=say("CliFraming", language, known=", ".join(FRAMINGS), default=RenderRequest.framing),
+    )
+    make.add_argument(
+        "--captions",
+        choices=CAPTIONS,
+        default=RenderRequest.captions,
+        help=say("CliCaptions", language, default=RenderRequest.captions),
     )
     make.add_argument(
         "--engine",
@@ -73,12 +90,49 @@ def add(commands: Any, language: str) -> None:
     words = make.add_mutually_exclusive_group()
     words.add_argument("--text", default="", help=say("CliText", language))
     words.add_argument("--text-file", metavar="FILE", type=Path, help=say("CliTextFile", language))
+    words.add_argument("--script", default="", help=say("CliScript", language))
+    words.add_argument("--script-file", metavar="FILE", type=Path, help=say("CliScriptFile", language))
+    make.add_argument("--lang", metavar="LANGUAGE", help=say("CliLanguage", language))
+    make.add_argument("--voice", metavar="NAME", help=say("CliVoice", language, program=PROGRAM))
     make.add_argument(
-        "--lang",
-        metavar="LANGUAGE",
-        default=language,
-        help=say("CliLanguage", language, known=", ".join(TEXT_LANGUAGES)),
+        "--speed",
+        metavar="TIMES",
+        type=decimal(language, SLOWEST, FASTEST),
+        default=RenderRequest.speed,
+        help=say("CliSpeed", language, slowest=SLOWEST, fastest=FASTEST),
     )
+    directed = make.add_argument_group(say("CliDirection", language))
+    directed.add_argument(
+        "--motion",
+        metavar="0..1",
+        type=decimal(language, 0, 1),
+        default=RenderRequest.motion,
+        help=say("CliMotion", language, default=RenderRequest.motion),
+    )
+    directed.add_argument(
+        "--expression",
+        metavar="0..1",
+        type=decimal(language, 0, 1),
+        default=RenderRequest.expression,
+        help=say("CliExpression", language, default=RenderRequest.expression),
+    )
+    directed.add_argument(
+        "--mood", choices=MOODS, default=RenderRequest.mood, help=say("CliMood", language, known=", ".join(MOODS))
+    )
+    second = make.add_argument_group(say("CliSecond", language))
+    second.add_argument("--second-speech", metavar="VOICE", type=Path, help=say("CliSecondSpeech", language))
+    second.add_argument(
+        "--second-start",
+        metavar="SECONDS",
+        type=decimal(language, 0, MAX_SECONDS),
+        help=say("CliSecondStart", language),
+    )
+    second.add_argument("--second-text", default="", help=say("CliSecondText", language))
+    second.add_argument("--second-voice", metavar="NAME", help=say("CliSecondVoice", language))
+    second.add_argument(
+        "--second-face", metavar="N", type=whole_number(language, 1, HIGHEST_FACE), help=say("CliSecondFace", language)
+    )
+    second.add_argument("--second-points", metavar="X,Y", nargs="+", help=say("CliSecondPoints", language))
     avatar = make.add_argument_group(say("CliAvatarOptions", language))
     avatar.add_argument("--prompt", default="", help=say("CliPrompt", language))
     avatar.add_argument(
@@ -178,17 +232,32 @@ def run(options: argparse.Namespace, language: str) -> int:
         return NOT_UNDERSTOOD
     try:
         text = options.text if options.text_file is None else read_words(options.text_file)
+        script = options.script if options.script_file is None else read_words(options.script_file)
         request = RenderRequest(
             portrait=options.portrait,
             speech=options.speech,
+            script=script,
             output=place_for_clip(options.output, options.portrait),
             engine="avatar" if options.tiny else options.engine,
             size=options.size or (REHEARSED_SIZE if options.tiny else RenderRequest.size),
+            framing=options.framing,
             seed=options.seed,
+            motion=options.motion,
+            expression=options.expression,
+            mood=options.mood,
             face=options.face,
             points=read_points(" ".join(options.points)) if options.points else None,
             text=text,
             language=options.lang,
+            voice=options.voice,
+            speed=options.speed,
+            second_speech=options.second_speech,
+            second_start=options.second_start,
+            second_text=options.second_text,
+            second_face=options.second_face,
+            second_points=read_points(" ".join(options.second_points)) if options.second_points else None,
+            second_voice=options.second_voice,
+            captions=options.captions,
             prompt=options.prompt,
             num_inference_steps=options.steps
             or (REHEARSED_STEPS if options.tiny else RenderRequest.num_inference_steps),
@@ -199,7 +268,8 @@ def run(options: argparse.Namespace, language: str) -> int:
         print(error.text(language), file=sys.stderr)
         return REFUSED
     except UnicodeDecodeError:
-        print(say("CliTextUnreadable", language, name=options.text_file.name), file=sys.stderr)
+        name = (options.text_file or options.script_file).name
+        print(say("CliTextUnreadable", language, name=name), file=sys.stderr)
         return REFUSED
     if hardware.processes().count == 1:
         return watch(language, lambda: steps_of(request, options, language))

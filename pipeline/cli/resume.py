@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, language: str) -> int:
     found = jobs.unfinished()
     for job in found:
         minutes = (time.time() - job.touched) / 60
-        names = {"portrait": job.request.portrait.name, "speech": job.request.speech.name}
+        names = {"portrait": job.request.portrait.name, "speech": job.request.speech.name if job.request.speech else ""}
         print(say("CliJobLine", language, job=job.id, minutes=minutes, **names))
     print(say("CliResume", language, program=PROGRAM, job="JOB") if found else say("CliNoJobs", language))
     return DONE
