@@ -37,6 +37,7 @@ class MouthTrack:
         pitch: Octaves above the speaker's median, smoothed; 0 where unvoiced.
         accent: 0..1, loudness on the rise.
         source: "words", "phonemes" or "loudness": what it was made from.
+        segments: The sounds and pauses it was made from, in order; () for loudness.
     """
 
     jaw: np.ndarray
@@ -51,6 +52,7 @@ class MouthTrack:
     pitch: np.ndarray
     accent: np.ndarray
     source: str
+    segments: tuple[Segment, ...] = ()
 
 
 # --- how the mouth moves ----------------------------------------------------------------------------------------------
@@ -369,7 +371,7 @@ def follow_speech(
     }
     tracks = {name: at_frames(track, num_frames, event=name in EVENTS) for name, track in mouth.items()}
     yield 1.0
-    return MouthTrack(**tracks, source=source)
+    return MouthTrack(**tracks, source=source, segments=() if source == "loudness" else tuple(segments))
 
 
 def _follow_words(states: np.ndarray, text: str, language: str) -> Generator[float, None, tuple[list[Segment], float]]:

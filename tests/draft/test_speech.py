@@ -48,7 +48,7 @@ def english_mouth(english: Voice) -> MouthTrack:
 
 def test_every_track_has_one_value_per_frame_in_its_range(english: Voice, english_mouth: MouthTrack) -> None:
     for field in fields(MouthTrack):
-        if field.name == "source":
+        if field.name in ("source", "segments"):
             continue
         track = getattr(english_mouth, field.name)
         low, high = RANGES.get(field.name, (0, 1))
