@@ -223,7 +223,7 @@ TEXTS: dict[str, Text] = {
     ),
     "SpeakersUnclear": Text(
         "A clip is spoken by recordings or by a script; {count} of the two were given. Give one of them.",
-        "Un clip est dit par des enregistrements ou par un texte; {count} des deux ont été donnés. Donnez l'un des deux.",
+        "Un clip est dit par des enregistrements ou par un texte; {count} des deux donnés. Donnez l'un des deux.",
     ),
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
@@ -824,8 +824,8 @@ TEXTS: dict[str, Text] = {
         "for a drawing, an animal or a thing whose face is not found, three points in pixels of the picture: both eyes "
         "and the mouth; or five: left eye, right eye, left mouth corner, right mouth corner, chin, as you see them",
         "pour un dessin, un animal ou un objet dont le visage n'est pas trouvé, trois points en pixels de l'image : "
-        "les deux yeux et la bouche; ou cinq : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, tels "
-        "que vous les voyez",
+        "les deux yeux et la bouche; ou cinq : œil gauche, œil droit, coin gauche de la bouche, coin droit, menton, "
+        "tels que vous les voyez",
     ),
     "CliText": Text(
         "the words spoken, if you know them: the lips follow them more exactly",

@@ -215,7 +215,6 @@ def test_words_come_from_a_utf8_file_with_or_without_its_mark(place, faceless_pa
         [],
         ["paint"],
         ["render"],
-        ["render", "a.jpg"],
         ["render", "a.jpg", "b.wav", "--colour", "red"],
         ["render", "a.jpg", "b.wav", "--seed", "-1"],
         ["render", "a.jpg", "b.wav", "--seed", "seven"],
@@ -230,6 +229,11 @@ def test_what_is_not_understood_ends_with_2_and_points_to_the_help(capsys, argum
     assert ending.value.code == NOT_UNDERSTOOD
     told = capsys.readouterr()
     assert told.out == "" and "--help" in told.err.splitlines()[-1]
+
+
+def test_a_clip_without_a_voice_is_refused_in_words(capsys):
+    assert main(["render", "a.jpg"]) == REFUSED
+    assert "Give one of them" in capsys.readouterr().err
 
 
 def test_what_is_not_understood_is_told_in_french_too(capsys, in_french):
