@@ -24,6 +24,7 @@ PROGRAM = "espeak-ng"
 PROGRAM_FILES = Path("eSpeak NG") / "espeak-ng.exe"  # where its Windows installer puts it, without telling the PATH
 LONGEST_SECONDS = 30.0  # it speaks a minute of sound in 0.1 s; a machine that is busy gets time
 WORDS_A_MINUTE = 160  # at speed 1; its own 175 is brisk beside the other voices
+SAMPLE_RATE = 22_050  # Hz, of its own voices
 WAV_HEADER = 44  # bytes, of what it writes to a pipe; its lengths are placeholders there
 # Its name for a language where ISO 639 has a more usual one; and the accent meant by a language alone.
 USUAL = {"cmn": "zh", "nb": "no"}
@@ -61,6 +62,8 @@ class Espeak:
             raise ValueError(f"voice must be one of voices({language!r}), got {voice!r}")
         words = str(round(WORDS_A_MINUTE * speed))
         written = run(["-v", tag + WOMAN * voice.endswith("-f"), "-s", words, "-z", "--stdout"], text)
+        if not written:  # nothing in the text that it says
+            return Utterance(np.zeros(0, np.float32), SAMPLE_RATE)
         if len(written) < WAV_HEADER or written[:4] != b"RIFF":
             raise VoiceFailed(engine=self.name, detail=f"{len(written)} bytes of no WAV")
         (sample_rate,) = struct.unpack_from("<I", written, 24)
