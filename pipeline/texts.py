@@ -254,6 +254,13 @@ TEXTS: dict[str, Text] = {
         "The synthesiser {engine} broke off: {detail}. Try a shorter script, or another voice.",
         "Le synthétiseur {engine} s'est interrompu : {detail}. Essayez un texte plus court ou une autre voix.",
     ),
+    "VoiceFileUnknown": Text(
+        "{name} is not Kokoro's network as published, or not whole: its hash begins with {found}, not with {expected}. "
+        "Delete it and download it again: on the page, beside the voice; or python -m pipeline voices --download.",
+        "{name} n'est pas le réseau de Kokoro tel que publié, ou n'est pas entier : son empreinte commence par {found} "
+        "et non par {expected}. Supprimez-le et téléchargez-le de nouveau : sur la page, à côté de la voix; ou python "
+        "-m pipeline voices --download.",
+    ),
     "EngineUnavailable": Text(
         "The engine '{engine}' cannot run here: {reason} The engine 'draft' runs on any computer.",
         "Le moteur « {engine} » ne peut pas fonctionner ici : {reason} Le moteur « draft » fonctionne sur tout "
@@ -543,10 +550,10 @@ TEXTS: dict[str, Text] = {
         "qu'elle demande, puis connectez-vous ici : hf auth login, ou HF_TOKEN.",
     ),
     "HubLacks": Text(
-        "{repository} at {endpoint} has no {what}. Check HF_ENDPOINT if it is set, or name another commit in "
-        "PORTRAIT_WEIGHTS_REVISION (main is the newest).",
-        "{repository} sur {endpoint} n'a pas {what}. Vérifiez HF_ENDPOINT s'il est défini, ou nommez un autre commit "
-        "dans PORTRAIT_WEIGHTS_REVISION (main est le plus récent).",
+        "{repository} at {endpoint} has no {what}. Check HF_ENDPOINT if it is set, or for the avatar's weights "
+        "name another commit in PORTRAIT_WEIGHTS_REVISION (main is the newest).",
+        "{repository} sur {endpoint} n'a pas {what}. Vérifiez HF_ENDPOINT s'il est défini, ou, pour les poids de "
+        "l'avatar, nommez un autre commit dans PORTRAIT_WEIGHTS_REVISION (main est le plus récent).",
     ),
     "CacheReadOnly": Text(
         "Weights cannot be kept in {path}: it is not writable. Choose another place with HF_HOME.",
@@ -614,6 +621,28 @@ TEXTS: dict[str, Text] = {
     "SoundVeryQuiet": Text(
         "The recording is very quiet; the mouth follows it, listeners may not.",
         "L'enregistrement est très faible; la bouche le suit, les auditeurs peut-être pas.",
+    ),
+    "CaptionsEstimated": Text(
+        "The words could not be matched to the recording; the times of the captions are estimated.",
+        "Le texte n'a pas pu être associé à l'enregistrement; les temps des sous-titres sont estimés.",
+    ),
+    "CaptionsLackLetters": Text(
+        "Some characters cannot be drawn into the clip and are left out there: {letters}. The caption files have them.",
+        "Certains caractères ne peuvent pas être dessinés dans le clip et y manquent : {letters}. Les fichiers de "
+        "sous-titres les ont.",
+    ),
+    "CaptionsWithoutRoom": Text(
+        "The captions are not drawn into the clip: wherever there is room, they would cover a mouth or eyes. The "
+        "caption files have them.",
+        "Les sous-titres ne sont pas dessinés dans le clip : ils couvriraient partout une bouche ou des yeux. Les "
+        "fichiers de sous-titres les ont.",
+    ),
+    "KokoroMissing": Text(
+        "This voice needs a download of {megabytes} MB once: on the page, beside the voice; or python -m pipeline "
+        "voices --download. A copy from elsewhere is taken with python -m pipeline voices --from FILE.",
+        "Cette voix demande un téléchargement de {megabytes} Mo, une seule fois : sur la page, à côté de la voix; ou "
+        "python -m pipeline voices --download. Une copie d'ailleurs se prend avec python -m pipeline voices --from "
+        "FICHIER.",
     ),
     # --- how the denoiser is made fast ------------------------------------------------------------------------------
     "PresetPublished": Text(
@@ -725,6 +754,7 @@ TEXTS: dict[str, Text] = {
     "StageReading": Text("Reading the picture and the voice", "Lecture de l'image et de la voix"),
     "StageSeparating": Text("Telling the voice from what is behind it", "Tri de la voix et de ce qui est derrière"),
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
+    "StageFetchingVoice": Text("Downloading the voice", "Téléchargement de la voix"),
     "StageSpeaking": Text("Speaking the script", "Lecture du texte à voix haute"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
@@ -1133,14 +1163,73 @@ TEXTS: dict[str, Text] = {
     "DoctorNoEngine": Text("engine {engine}: {reason}", "moteur {engine} : {reason}"),
     # --- the page -------------------------------------------------------------------------------------------------
     "PageIntroduction": Text(
-        "One picture of a character and one voice recording become a clip of that character speaking.",
-        "Une image d'un personnage et un enregistrement de voix deviennent un clip où ce personnage parle.",
+        "One picture of a character and a voice, typed or recorded, become a clip of that character speaking.",
+        "Une image d'un personnage et une voix, tapée ou enregistrée, deviennent un clip où ce personnage parle.",
     ),
     "PageExamples": Text("Examples, one click each:", "Exemples, en un clic :"),
     "PageClipLabel": Text("Clip", "Clip"),
+    "PageOtherLanguage": Text("Français", "English"),
     "PagePictureLabel": Text("Picture", "Image"),
     "PagePictureHint": Text("One face, turned to the camera", "Un visage, tourné vers l'appareil"),
-    "PageVoiceLabel": Text("Voice", "Voix"),
+    "PageSourceLabel": Text("Voice", "Voix"),
+    "PageSourceScript": Text("Type the words", "Taper les mots"),
+    "PageSourceRecording": Text("Record or upload", "Enregistrer ou téléverser"),
+    "PageScriptLabel": Text("Script", "Texte à dire"),
+    "PageScriptInfo": Text(
+        "Lines that begin with A: and B: are spoken by two characters.",
+        "Les lignes qui commencent par A: et B: sont dites par deux personnages.",
+    ),
+    "PageScriptHint": Text("Hello! My name is Grace.", "Bonjour, je m'appelle Grace."),
+    "PageScriptLanguageLabel": Text("Language", "Langue"),
+    "PageDetected": Text("Detected", "Détectée"),
+    "PageSpeakerLabel": Text("Speaker", "Locuteur"),
+    "PageSecondSpeakerLabel": Text("Speaker of the lines B:", "Locuteur des lignes B:"),
+    "PageSpeakerFirst": Text("First that reads the language", "Premier qui lit la langue"),
+    "PageSpeedLabel": Text("Speed", "Vitesse"),
+    "PageListen": Text("Listen", "Écouter"),
+    "PageListenLabel": Text("How it sounds", "Ce qu'on entendra"),
+    "PageListenReady": Text("This is how it sounds.", "Voici ce qu'on entendra."),
+    "PageScriptMissing": Text(
+        "Words are missing: type what is to be said.", "Il manque les mots : tapez ce qui sera dit."
+    ),
+    "PageVoiceLabel": Text("Recording", "Enregistrement"),
+    "PageSecondLabel": Text("A second speaker", "Une seconde personne"),
+    "PageSecondInfo": Text(
+        "The picture shows two faces; this voice moves the other one and begins when the first has ended.",
+        "L'image montre deux visages; cette voix anime l'autre et commence quand la première a fini.",
+    ),
+    "PageSecondVoiceLabel": Text("The second one's recording", "Enregistrement de la seconde"),
+    "PageMotionLabel": Text("Motion: still … lively", "Mouvement : immobile … vif"),
+    "PageExpressionLabel": Text("Expression: neutral … expressive", "Expression : neutre … marquée"),
+    "PageMoodLabel": Text("Mood", "Humeur"),
+    "PageMoodNeutral": Text("neutral", "neutre"),
+    "PageMoodHappy": Text("happy", "joie"),
+    "PageMoodSad": Text("sad", "tristesse"),
+    "PageMoodAngry": Text("angry", "colère"),
+    "PageMoodSurprised": Text("surprised", "surprise"),
+    "PageFramingLabel": Text("Framing", "Cadrage"),
+    "PageFramingPicture": Text("the picture's own", "celui de l'image"),
+    "PageCaptionsLabel": Text("Captions", "Sous-titres"),
+    "PageCaptionsNone": Text("none", "aucun"),
+    "PageCaptionsFile": Text("to be switched on", "à activer"),
+    "PageCaptionsBurned": Text("in the picture", "dans l'image"),
+    "PageCaptionFiles": Text("Captions, as files", "Sous-titres, en fichiers"),
+    "PageVariants": Text("Try 3 variants", "Essayer 3 variantes"),
+    "PageVariantsReady": Text(
+        "Three drafts with other movements. Choose one, then make the clip.",
+        "Trois ébauches aux mouvements différents. Choisissez-en une, puis créez le clip.",
+    ),
+    "PageVariant": Text("Variant {number} of 3", "Variante {number} sur 3"),
+    "PageVariantLabel": Text("Variant", "Variante"),
+    "PageVariantUse": Text("Use this one", "Prendre celle-ci"),
+    "PageVariantChosen": Text(
+        "The seed {seed} is set: “Make the clip” moves as this variant does.",
+        "Le germe {seed} est choisi : «\u00a0Créer le clip\u00a0» bouge comme cette variante.",
+    ),
+    "PageReportLabel": Text("Report on this clip", "Bilan de ce clip"),
+    "PageReportFile": Text("The report, as JSON", "Le bilan, en JSON"),
+    "PageReportEmpty": Text("Nothing is measured yet.", "Rien n'est encore mesuré."),
+    "PagePromptExamples": Text("Prompts to begin with", "Consignes pour commencer"),
     "PageEngineLabel": Text("Engine", "Moteur"),
     "PageEngineDraft": Text(
         "Draft: made on this computer's processor in about the length of the recording, offline.",
@@ -1165,13 +1254,15 @@ TEXTS: dict[str, Text] = {
         "When the picture shows several: 1 is the largest.",
         "Quand l'image en montre plusieurs : 1 est le plus grand.",
     ),
-    "PagePointsLabel": Text("Five points", "Cinq points"),
+    "PagePointsLabel": Text("Points of the face", "Points du visage"),
     "PagePointsInfo": Text(
-        "For a drawing or an animal, in pixels of the picture: left eye, right eye, left mouth corner, right mouth "
-        "corner, chin, left and right as you see them.",
-        "Pour un dessin ou un animal, en pixels de l'image : œil gauche, œil droit, coin gauche de la bouche, coin "
-        "droit, menton, gauche et droite telles que vous les voyez.",
+        "Where no face is found, in pixels of the picture: both eyes and the mouth; or left eye, right eye, left mouth "
+        "corner, right mouth corner, chin, as you see them. Clicks in the picture fill this in.",
+        "Là où aucun visage n'est trouvé, en pixels de l'image : les deux yeux et la bouche; ou œil gauche, œil droit, "
+        "coin gauche de la bouche, coin droit, menton, tels que vous les voyez. Des clics dans l'image le remplissent.",
     ),
+    "PageSecondFaceLabel": Text("The second one's face number", "Numéro du visage de la seconde"),
+    "PageSecondFaceHint": Text("The other one", "L'autre"),
     "PageTextLabel": Text("The words spoken", "Les mots prononcés"),
     "PageTextInfo": Text(
         "If you know them: the lips follow them more exactly.",
@@ -1282,8 +1373,8 @@ TEXTS: dict[str, Text] = {
     ),
     "PagePictureMissing": Text("A picture is missing: add one.", "Il manque une image : ajoutez-en une."),
     "PageVoiceMissing": Text(
-        "A voice is missing: add a recording or make one.",
-        "Il manque une voix : ajoutez un enregistrement ou faites-en un.",
+        "A voice is missing: add a recording or make one, or type the words.",
+        "Il manque une voix : ajoutez un enregistrement ou faites-en un, ou tapez les mots.",
     ),
     "PageSeedImpossible": Text(
         "The seed is a whole number from 0 to {largest}; leave it empty for a random one.",

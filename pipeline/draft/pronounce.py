@@ -136,7 +136,7 @@ def english_sounds(text: str) -> Generator[None, None, list[list[str]]]:
     model = G2PModel()
     known = dict(ENGLISH)
     words: list[list[str]] = []
-    for number, word in enumerate(re.findall(r"[a-z]+(?:'[a-z]+)?", read_out(text, "en"))):
+    for number, word in enumerate(words_of(text, "en")):
         if word not in known:
             stem, _, ending = word.partition("'")
             known[word] = [item.phoneme for item in model.predict(stem).alignments]
@@ -176,6 +176,7 @@ FRENCH = _sounds("""
 SAID_ER = frozenset(
     _words("""
         cher fer mer ver fier amer enfer hiver cancer super hamburger leader master der
+        tier univer traver diver enver rever perver geyser cuiller cutter poster laser
     """)
 )
 SAID_ENT = frozenset(  # -ent as a nasal; other words in -ent (not -ment) are taken for verbs, where it is silent
@@ -228,7 +229,7 @@ SPELLING = rf"""
             ui=ɥ i|ue(?=s?$)=y|u(?=[aéèoeê])=ɥ|u=y
             (?<=[bcdfgptv][rl])i(?=[{V}])=i j|ie(?=s?$)=i|ies$=i|i(?=[aéèêoôeu])=j|i=i
     y(?=[{V}])=j|y=i
-            er$=e|(?<=[iîgch])ers$=e|ez$=e|et(?=s?$)=ɛ|ed$=e|es$=|e$=
+            er$=e|ers$=e|ez$=e|et(?=s?$)=ɛ|ed$=e|es$=|e$=
     e(?=[{C}][bcdfgjkmnpqstvxzç]|r[{C}]|l[{C}]|[{C}]$|x|tt|ff|pp)=ɛ
             e=ə|a=a|o=ɔ
             (?<=s)ti(?=on)=t j|ti(?=on|onn|el|eux|eus|al$|aux|ent$|ence|enc)=s j
@@ -251,9 +252,9 @@ def french_word(word: str) -> list[str]:
     """IPA of one French word in lower case, œ written oe, no apostrophe."""
     if word in FRENCH:
         return list(FRENCH[word])
-    if word in SAID_ER:
-        return [*french_word(word[:-2] + "è"), "ʁ"]
     stem = word.removesuffix("s")
+    if stem in SAID_ER:  # vers and travers as if they were plurals
+        return [*french_word(stem[:-2] + "è"), "ʁ"]
     if word.endswith("aient"):
         word = word[:-3]
     elif word.endswith("ent") and len(word) > 4 and not word.endswith(("ment", "ient")) and stem not in SAID_ENT:
@@ -302,11 +303,16 @@ def sounds_of(text: str, language: str) -> Generator[None, None, list[list[str]]
     return french_sounds(text)
 
 
+def words_of(text: str, language: str) -> list[str]:
+    """The words of a text as `sounds_of` pronounces them, numbers and signs read out; "en" or "fr"."""
+    return re.findall(r"[a-z]+(?:'[a-z]+)?" if language == "en" else rf"[{V}{C}]+", read_out(text, language))
+
+
 def french_sounds(text: str) -> list[list[str]]:
     """Pronounce French, word by word; a consonant that links two words begins the second."""
     said: list[list[str]] = []
     link: list[str] = []
-    for word, following in itertools.pairwise([*re.findall(rf"[{V}{C}]+", read_out(text, "fr")), ""]):
+    for word, following in itertools.pairwise([*words_of(text, "fr"), ""]):
         said.append(link + french_word(word))
         mute_h = following.startswith("h")
         opens = following[:1] in [*V, "h"] and not (
