@@ -66,7 +66,7 @@ CHEEK_UP, CHEEK_OUT = 0.06, 0.02  # of the cheeks beside them
 DROOP_DOWN, DROOP_IN = 0.11, 0.01
 LIP_PUSH = 0.03  # the lower lip's middle goes up while its corners droop
 WORRY_UP, WORRY_DOWN, WORRY_IN = 0.065, 0.025, 0.012  # inner brow ends up, outer ones down, all together
-FROWN_DOWN, FROWN_IN, FROWN_OUTER_UP = 0.055, 0.030, 0.025
+FROWN_DOWN, FROWN_IN, FROWN_OUTER_UP = 0.075, 0.040, 0.025
 STARTLE_UP, STARTLE_ARCH = 0.060, 0.020  # whole brows up, their middles further
 FOREHEAD_SHARE = 0.4  # of the brows' way that the skin above them goes
 
@@ -179,7 +179,9 @@ class ExpressionFields:
         """Add the movements of moods, which clips without one need not wait for."""
         *sheets, lips = self._learn(*self._mood_targets())
         lips[:] = lips.mean(axis=1, keepdims=True)  # a mood bends the line between the lips and never parts them
-        self._upper, self._lower = (np.concatenate(pair) for pair in zip((self._upper, self._lower), sheets, strict=True))
+        self._upper, self._lower = (
+            np.concatenate(pair) for pair in zip((self._upper, self._lower), sheets, strict=True)
+        )
         self._lips = np.concatenate([self._lips, lips])
         self._movements = MOVEMENTS + MOOD_MOVEMENTS
 

@@ -39,6 +39,7 @@ WIDENED = 0.055  # eye widths that an upper lid at -1 rises; it has no more of t
 WIDENED_STRIP = 0.5  # of the skin above the lid that it may be pushed together to
 SQUINTED = 0.075  # eye widths that a lower lid at 1 comes up
 SQUINT_SKIN = 0.20  # eye widths below the lower lid that are drawn out as it does
+SLANTED = 0.45  # of the eye's opening that the one half of a slanted lid covers at its end
 SMALLEST_OPENING = 0.08  # eye widths; a narrower eye is closed in the picture
 OUTLINE_RIMS = (0.86, 1.16)  # of an outline's size: the colours beside it are read there
 OUTLINE_SCALES = np.geomspace(0.6, 2.6, 12)  # of the average eye tried for drawn and animal eyes, across and up
@@ -88,6 +89,8 @@ class Eye:
         )
         place = self._to_eye(self._at)
         self._x, self._y = place[..., 0], place[..., 1]
+        inner_half, outer_half = smoothstep(self._x, 0.3, 1.0), smoothstep(-self._x, -0.7, 0.0)
+        self._halves = (inner_half, outer_half) if upper is LEFT_EYE_UPPER else (outer_half, inner_half)
 
         lid_line = _curve(self._to_eye(points[upper]))
         self._upper = lid_line(self._x)
@@ -101,7 +104,9 @@ class Eye:
         self._turn = np.stack([self._x_axis, self._y_axis]) * np.float32(self._width * radius * EYEBALL_IN_IRISES)
         self._measure_lid(lid_line, self._to_eye(points[BROWS]))
 
-    def draw(self, lid: float, gaze_x: float, gaze_y: float, squint: float = 0.0) -> np.ndarray:
+    def draw(
+        self, lid: float, gaze_x: float, gaze_y: float, squint: float = 0.0, slant: float = 0.0
+    ) -> np.ndarray:
         """The window's pixels.
 
         Args:
@@ -109,21 +114,23 @@ class Eye:
             gaze_x: Degrees, positive to the picture's right.
             gaze_y: Degrees, positive up.
             squint: 0 as in the picture, 1 the lower lid drawn up.
+            slant: Of an upper lid that is not wide open: 1 its inner half comes down, -1 its outer half.
 
         Returns:
             (rows, columns, 3) uint8, RGB.
         """
         look = np.sin(np.radians([gaze_x, -gaze_y])).astype(np.float32) @ self._turn
         if not self.can_blink:
-            lid = squint = 0.0
+            lid = squint = slant = 0.0
         ball = self._read(self._widen(-lid, look) if lid < 0 else self._at - self._rolls[..., None] * look)
         lower = self._lower
         if squint > 0:
             lower = lower - self._squint(ball, squint)
-        if lid <= 0:
+        if lid < 0 or lid == slant == 0:
             return np.rint(ball).astype(np.uint8)
 
-        edge = self._upper + lid * (lower - self._upper)
+        lowered = lid + (1 - lid) * SLANTED * abs(slant) * self._halves[slant < 0] if slant else lid
+        edge = self._upper + lowered * (lower - self._upper)
         drop = edge - self._upper
         top = self._upper - self._strip
         skin_end = edge - LASHES

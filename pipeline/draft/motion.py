@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from pipeline.direction import AS_USUAL, Direction, scale
 from pipeline.draft.speech import MouthTrack
 from pipeline.plan import FPS
 
@@ -24,18 +25,23 @@ GAZE_SHARE = 0.2  # of a look aside is made by the head, a little later
 GAZE_LAG_SECONDS = 0.25  # smoothing of that share
 HEAD_SECONDS = 0.09  # smoothing of all head motion: 3 Hz keeps a quarter of its size, 5 Hz a fiftieth
 LIMITS = {"yaw": 6.0, "pitch": 4.0, "roll": 2.0}  # degrees, approached and never reached: what the renderer hides well
+LIVELY_LIMITS = {"yaw": 10.0, "pitch": 6.5, "roll": 2.8}  # at full motion: what it hides, seen frame by frame
+MOTION_SIZE = (0.0, 2.0)  # of all head motion, at none and at full motion
 START_SECONDS, END_SECONDS = 0.8, 0.6  # the head leaves the picture's pose this slowly, and returns to it
 
 # --- brows ------------------------------------------------------------------------------------------------------------
 BROW_PER_OCTAVE, BROW_PER_ACCENT = 1.6, 0.5  # of the full raise, which is reached at about 8 semitones
+BROW_SIZE = (0.0, 1.7)  # at none and at full expression
 BROW_SECONDS = 0.10  # smoothing: a raise takes a quarter of a second
 
 # --- lids -------------------------------------------------------------------------------------------------------------
 BLINK_SHAPE, BLINK_SECONDS = 4.0, 3.6  # gamma distribution of the time between blinks, its shape and mean
+BLINK_RATE = (0.6, 1.5)  # at none and at full motion
 BLINK_LEAST_SECONDS = 1.3  # between two blinks, save a double one
 BLINK_PULL_SECONDS = 0.9  # a blink waits, or hurries, this long for the end of a phrase or a large shift of gaze
 BLINK_LEADS = (0.6, 0.5)  # seconds without a blink at the start, where the still picture is met, and at the end
 DOUBLE_SHARE, DOUBLE_SECONDS = 0.07, 0.40  # of the blinks are double; time between the two
+WIDENING = 0.6  # of the full rise of the upper lids that goes with the full raise of the brows at full expression
 CLOSING_SECONDS, CLOSED_SECONDS, OPENING_SECONDS = 0.09, 0.02, 0.18  # as people blink
 
 # --- gaze -------------------------------------------------------------------------------------------------------------
@@ -53,7 +59,13 @@ SACCADE_SECONDS, SACCADE_SECONDS_PER_DEGREE = 0.025, 0.0025  # Source: the main 
 DRIFT_DEGREES, DRIFT_SECONDS = 0.12, 0.35  # standard deviation and smoothing of the wandering of a fixating eye
 TWITCH_DEGREES, TWITCH_SECONDS = 0.15, 1.0  # microsaccades: standard deviation, mean time between two
 REFLEX = 0.9  # of the head's turn that the eyes make up for, to stay on what they look at (vestibulo-ocular reflex)
+LOOK_SIZE = (0.5, 1.3)  # of how far the eyes leave the viewer, at none and at full expression
+GAZE_LIMIT = 13.0  # degrees in the head, which only a lively one's turning asks of the eyes
 STILL_SECONDS = 0.5  # at both ends the eyes are on the viewer
+
+# --- mood -------------------------------------------------------------------------------------------------------------
+MOOD_SIZE = (0.45, 1.3)  # at none and at full expression
+MOOD_SECONDS = 0.9  # from the picture's own face to the mood, which then stays to the end
 
 
 @dataclass(frozen=True)
@@ -61,15 +73,16 @@ class HeadTrack:
     """How the head is held, one float32 per video frame at 25 fps; all relative to the portrait; (num_frames,) each.
 
     Args:
-        yaw: Degrees, positive turns to the picture's right, within 6.
-        pitch: Degrees, positive lifts the chin, within 4.
-        roll: Degrees, positive turns clockwise in the picture, within 2.
+        yaw: Degrees, positive turns to the picture's right, within LIMITS, or LIVELY_LIMITS at full motion.
+        pitch: Degrees, positive lifts the chin.
+        roll: Degrees, positive turns clockwise in the picture.
         shift_x: Share of the frame's width, positive to the right.
         shift_y: Share of the frame's width, positive down.
-        brow: -1..1; 1 is raised to the limit.
-        lid: 0 as in the portrait .. 1 closed.
+        brow: 1 is raised as far as people usually do; within 1, or BROW_SIZE at full expression.
+        lid: 0 as in the portrait .. 1 closed; down to -1, wide open, above middling expression.
         gaze_x: Degrees the eyes turn in the head, positive to the picture's right.
         gaze_y: Degrees, positive up.
+        mood: How far the face has taken on its mood: 0 none, 1 fully, up to MOOD_SIZE at full expression.
     """
 
     yaw: np.ndarray
@@ -81,30 +94,42 @@ class HeadTrack:
     lid: np.ndarray
     gaze_x: np.ndarray
     gaze_y: np.ndarray
+    mood: np.ndarray
 
 
-def move_head(mouth: MouthTrack, *, seed: int) -> HeadTrack:
+def move_head(mouth: MouthTrack, *, seed: int, direction: Direction = AS_USUAL) -> HeadTrack:
     """Let a head live with its voice.
 
     Args:
         mouth: What the voice does.
         seed: The same seed gives the same track. Head, gaze and lids draw from streams of their own.
+        direction: Scales what the seed draws: a livelier head does the same things, larger, and blinks sooner.
     """
     for_head, for_gaze, for_lids = np.random.default_rng(seed).spawn(3)
     num_frames = len(mouth.jaw)
     phrases = _phrases(mouth.speak)
     look_x, look_y, shifts = _look(num_frames, phrases, for_gaze)
-    turned = _turn_head(mouth, phrases, look_x, look_y, for_head)
-    lid = _blink(num_frames, [stop / FPS for _, stop in phrases] + shifts, for_lids)
+    look_size = scale(direction.expression, *LOOK_SIZE)
+    look_x, look_y = look_size * look_x, look_size * look_y
+    turned = _turn_head(mouth, phrases, look_x, look_y, for_head, direction.motion)
+    blink_seconds = BLINK_SECONDS / scale(direction.motion, *BLINK_RATE)
+    lid = _blink(num_frames, [stop / FPS for _, stop in phrases] + shifts, for_lids, blink_seconds)
 
     wander = _wander(num_frames, for_gaze) * _edges(num_frames, STILL_SECONDS, STILL_SECONDS)
-    gaze_x = look_x + wander[0] - REFLEX * turned["yaw"]
-    gaze_y = look_y + wander[1] - REFLEX * turned["pitch"]
+    gaze_x = np.clip(look_x + wander[0] - REFLEX * turned["yaw"], -GAZE_LIMIT, GAZE_LIMIT)
+    gaze_y = np.clip(look_y + wander[1] - REFLEX * turned["pitch"], -GAZE_LIMIT, GAZE_LIMIT)
 
     raised = BROW_PER_OCTAVE * np.maximum(mouth.pitch, 0) + BROW_PER_ACCENT * mouth.accent
     lowered = 0.4 * BROW_PER_OCTAVE * np.minimum(mouth.pitch, 0)  # brows sink less than they rise
     brow = np.tanh(_smooth(raised + lowered, BROW_SECONDS)) * _edges(num_frames, START_SECONDS, END_SECONDS)
-    tracks = {**turned, "brow": brow, "lid": lid, "gaze_x": gaze_x, "gaze_y": gaze_y}
+    widened = WIDENING * max(2 * direction.expression - 1, 0) * np.maximum(brow, 0)
+    lid = lid - (1 - lid) * widened
+    brow = scale(direction.expression, *BROW_SIZE) * brow
+
+    frames = np.arange(num_frames)
+    mood = scale(direction.expression, *MOOD_SIZE) * _ramp(frames / min(MOOD_SECONDS * FPS, max(num_frames / 2, 1)))
+    mood = mood * (direction.mood != "neutral")
+    tracks = {**turned, "brow": brow, "lid": lid, "gaze_x": gaze_x, "gaze_y": gaze_y, "mood": mood}
     return HeadTrack(**{name: track.astype(np.float32) for name, track in tracks.items()})
 
 
@@ -114,6 +139,7 @@ def _turn_head(
     look_x: np.ndarray,
     look_y: np.ndarray,
     generator: np.random.Generator,
+    motion: float,
 ) -> dict[str, np.ndarray]:
     """Yaw, pitch, roll in degrees and shifts in frame widths: sway, postures, prosody and a share of the gaze."""
     num_frames = len(mouth.jaw)
@@ -138,9 +164,11 @@ def _turn_head(
     turned["pitch"] += GAZE_SHARE * _smooth(look_y, GAZE_LAG_SECONDS)
     edges = _edges(num_frames, START_SECONDS, END_SECONDS)
     for name, track in turned.items():
-        smooth = _smooth(track, HEAD_SECONDS)
-        limit = LIMITS.get(name)
-        turned[name] = edges * (limit * np.tanh(smooth / limit) if limit else smooth)
+        smooth = scale(motion, *MOTION_SIZE) * _smooth(track, HEAD_SECONDS)
+        if name in LIMITS:
+            limit = LIMITS[name] + max(2 * motion - 1, 0) * (LIVELY_LIMITS[name] - LIMITS[name])
+            smooth = limit * np.tanh(smooth / limit)
+        turned[name] = edges * smooth
     return turned
 
 
@@ -202,11 +230,11 @@ def _wander(num_frames: int, generator: np.random.Generator) -> np.ndarray:
     )
 
 
-def _blink(num_frames: int, occasions: list[float], generator: np.random.Generator) -> np.ndarray:
+def _blink(num_frames: int, occasions: list[float], generator: np.random.Generator, mean_seconds: float) -> np.ndarray:
     """(num_frames,) 0 open .. 1 closed: blinks at gamma intervals, drawn to occasions (seconds)."""
     lid = np.zeros(num_frames)
     first, end = BLINK_LEADS[0], num_frames / FPS - BLINK_LEADS[1]
-    last, now = 0.0, generator.uniform(first, BLINK_SECONDS)
+    last, now = 0.0, generator.uniform(first, mean_seconds)
     while True:
         near = [when for when in occasions if abs(when - now) <= BLINK_PULL_SECONDS and when >= first]
         near = [when for when in near if last == 0.0 or when - last >= BLINK_LEAST_SECONDS]
@@ -225,7 +253,7 @@ def _blink(num_frames: int, occasions: list[float], generator: np.random.Generat
             after = _ramp(1 - (away / FPS - CLOSED_SECONDS / 2) / opening)
             lid[middle + away] = np.maximum(lid[middle + away], np.minimum(before, after))
             last = start
-        now = last + max(BLINK_LEAST_SECONDS, generator.gamma(BLINK_SHAPE, BLINK_SECONDS / BLINK_SHAPE))
+        now = last + max(BLINK_LEAST_SECONDS, generator.gamma(BLINK_SHAPE, mean_seconds / BLINK_SHAPE))
 
 
 def _phrases(speak: np.ndarray) -> list[tuple[int, int]]:

@@ -41,6 +41,7 @@ class Moment:
         lid: 0 open, 1 closed, -1 wide open.
         gaze: Degrees, positive to the picture's right and up.
         squint: 0 as in the picture, 1 the lower lids drawn up.
+        slant: 0 as in the picture, 1 the upper lids' inner halves drawn down, -1 their outer ones.
     """
 
     movements: dict[str, float] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Moment:
     lid: float = 0.0
     gaze: tuple[float, float] = (0.0, 0.0)
     squint: float = 0.0
+    slant: float = 0.0
 
 
 class Puppet:
@@ -69,7 +71,7 @@ class Puppet:
         self._pose = PoseFields(self.face, size, MAP_STEP, has_matte=self.matte is not None)
         self._mouth = MouthInterior(frame, self.face)
         self._eyes = both_eyes(frame, landmarks)
-        self._eyes_drawn = (0.0, 0.0, 0.0, 0.0)
+        self._eyes_drawn = (0.0,) * 5
         self._skin = picture.copy() if self.matte is None else _lift_off(picture, self.matte)
         self._background = None if self.matte is None else np.rint(self.matte.background).astype(np.uint8)
         at = np.arange(size, dtype=np.float32)
@@ -117,7 +119,8 @@ class Puppet:
 
     def _draw_eyes(self, moment: Moment) -> None:
         """Bring the eyes in the skin up to date."""
-        wanted = (round(moment.lid, 2), round(moment.gaze[0], 1), round(moment.gaze[1], 1), round(moment.squint, 2))
+        gaze_x, gaze_y = (round(degrees, 1) for degrees in moment.gaze)
+        wanted = (round(moment.lid, 2), gaze_x, gaze_y, round(moment.squint, 2), round(moment.slant, 2))
         if wanted == self._eyes_drawn:
             return
         self._eyes_drawn = wanted
