@@ -8,10 +8,12 @@
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
     ├── VoiceError     ScriptEmpty VoiceUnknown VoiceSpeaksOther VoiceNotReady VoiceMissing VoiceFailed
+    │                 VoiceFileUnknown
     ├── EngineError    EngineUnavailable ModelFileDamaged PresetUnavailable ProcessesUnsuited PlanDoesNotFit
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
     ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy DeviceMemoryFull
+    ├── ClipError      ClipUnreadable ClipWithoutPicture ClipTooLarge ClipTooLong ClipFileTooLarge
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
 
 The words stand in `texts.py` under the class's name, in both languages; the values are given here, by keyword.
@@ -207,6 +209,10 @@ class VoiceFailed(VoiceError):
     """A synthesiser broke off. Values: engine, detail."""
 
 
+class VoiceFileUnknown(VoiceError):
+    """A file is not the synthesiser's network as published. Values: name, found, expected."""
+
+
 class EngineError(AvatarError):
     """The engine cannot run here."""
 
@@ -315,6 +321,30 @@ class DeviceBusy(JobError):
 
 class DeviceMemoryFull(JobError):
     """Out of memory with the placement that takes least. Values: placement, detail."""
+
+
+class ClipError(AvatarError):
+    """A finished clip cannot be measured."""
+
+
+class ClipUnreadable(ClipError):
+    """Not a video we can read, or incomplete. Values: name."""
+
+
+class ClipWithoutPicture(ClipError):
+    """A file with sound alone. Values: name."""
+
+
+class ClipTooLarge(ClipError):
+    """More pixels in a frame than the door lets in. Values: name, width, height, limit_megapixels."""
+
+
+class ClipTooLong(ClipError):
+    """Values: name, limit_seconds."""
+
+
+class ClipFileTooLarge(ClipError):
+    """More bytes than the door lets in. Values: name, mebibytes, limit_mebibytes."""
 
 
 class OutputError(AvatarError):

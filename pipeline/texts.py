@@ -597,6 +597,28 @@ TEXTS: dict[str, Text] = {
         "Another render uses {device}. Wait until it is finished, then resume.",
         "Un autre rendu utilise {device}. Attendez qu'il soit terminé, puis reprenez.",
     ),
+    "ClipUnreadable": Text(
+        "{name} is not a video we can read, or it is incomplete. Use an MP4, MOV, WebM or MKV file.",
+        "{name} n'est pas une vidéo lisible, ou elle est incomplète. Utilisez un fichier MP4, MOV, WebM ou MKV.",
+    ),
+    "ClipWithoutPicture": Text(
+        "{name} holds sound alone. Use the finished clip, with its picture.",
+        "{name} ne contient que du son. Utilisez le clip terminé, avec son image.",
+    ),
+    "ClipTooLarge": Text(
+        "The frames of {name} have {width}×{height} pixels; the limit is {limit_megapixels} megapixels. Use a smaller "
+        "version.",
+        "Les images de {name} comptent {width}×{height} pixels; la limite est de {limit_megapixels} mégapixels. "
+        "Utilisez une version plus petite.",
+    ),
+    "ClipTooLong": Text(
+        "{name} lasts more than {limit_seconds} s, the longest clip we measure. Cut a part out of it.",
+        "{name} dure plus de {limit_seconds} s, le plus long clip que nous mesurons. Extrayez-en une partie.",
+    ),
+    "ClipFileTooLarge": Text(
+        "The clip {name} weighs {mebibytes} MiB; the limit is {limit_mebibytes} MiB. Use a smaller version.",
+        "Le clip {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. Utilisez une version plus petite.",
+    ),
     "OutputNotWritable": Text(
         "The clip cannot be written to {path}. Choose another place.",
         "Le clip ne peut pas être écrit dans {path}. Choisissez un autre endroit.",
@@ -644,6 +666,99 @@ TEXTS: dict[str, Text] = {
         "python -m pipeline voices --download. Une copie d'ailleurs se prend avec python -m pipeline voices --from "
         "FICHIER.",
     ),
+    # --- the report on a finished clip --------------------------------------------------------------------------------
+    "ReportAllWell": Text(
+        "Nothing is wrong: the mouth follows the voice, and the face is the portrait's.",
+        "Rien à redire : la bouche suit la voix, et le visage est celui du portrait.",
+    ),
+    "ReportMouthLags": Text(
+        "The mouth lags the sound by {ms} ms; viewers notice from 45 ms on.",
+        "La bouche est en retard de {ms} ms sur le son; on le remarque à partir de 45 ms.",
+    ),
+    "ReportMouthLeads": Text(
+        "The mouth is {ms} ms ahead of the sound; viewers notice from 125 ms on.",
+        "La bouche est en avance de {ms} ms sur le son; on le remarque à partir de 125 ms.",
+    ),
+    "ReportDoesNotFollow": Text(
+        "The mouth does not follow this voice (correlation {r}).",
+        "La bouche ne suit pas cette voix (corrélation {r}).",
+    ),
+    "ReportFaceMissing": Text(
+        "There is no face in {percent} % of the frames.", "Il n'y a pas de visage dans {percent} % des images."
+    ),
+    "ReportOtherFace": Text(
+        "The face is not the portrait's (distance {distance}; one person's pictures stay below 0.55).",
+        "Le visage n'est pas celui du portrait (distance {distance}; les images d'une même personne restent sous 0,55).",
+    ),
+    "ReportFaceDrifts": Text(
+        "The face drifts away from the portrait (distance {first} at the beginning, {last} at the end).",
+        "Le visage s'éloigne du portrait (distance {first} au début, {last} à la fin).",
+    ),
+    "ReportFlickers": Text(
+        "The picture flickers (by {levels} grey levels from frame to frame).",
+        "L'image scintille (de {levels} niveaux de gris d'une image à l'autre).",
+    ),
+    "ReportNoBlinks": Text(
+        "The eyes do not blink once in {seconds} s.", "Les yeux ne clignent pas une seule fois en {seconds} s."
+    ),
+    "ReportSampled": Text(
+        "Of a long clip, {measured} of {count} frames were measured.",
+        "D'un long clip, {measured} images sur {count} ont été mesurées.",
+    ),
+    "ReportNoSpeech": Text(
+        "No speech is recognised in the sound: the mouth is compared with its loudness.",
+        "Aucune parole n'est reconnue dans le son : la bouche est comparée à son intensité.",
+    ),
+    "ReportColumns": Text(
+        "Figure|This clip|Still image|Perfect clip|What it means",
+        "Mesure|Ce clip|Image fixe|Clip parfait|Ce que cela veut dire",
+    ),
+    "ReportSync": Text("Mouth follows the voice", "La bouche suit la voix"),
+    "ReportSyncMeans": Text(
+        "correlation of the mouth seen with the mouth the voice asks for, 1 at best; here at least {least}",
+        "corrélation de la bouche vue avec celle que la voix demande, 1 au mieux; ici au moins {least}",
+    ),
+    "ReportLag": Text("Lag of the mouth, ms", "Retard de la bouche, ms"),
+    "ReportLagMeans": Text(
+        "noticed beyond −125 (ahead of the sound) and 45 (behind it): ITU-R BT.1359",
+        "remarqué au-delà de −125 (en avance sur le son) et de 45 (en retard) : UIT-R BT.1359",
+    ),
+    "ReportRange": Text("Range of the mouth", "Amplitude de la bouche"),
+    "ReportRangeMeans": Text(
+        "how far it opens, in mouth widths; our clips: 0.23 to 0.43",
+        "ouverture, en largeurs de bouche; nos clips : 0,23 à 0,43",
+    ),
+    "ReportIdentity": Text("Distance to the portrait", "Distance au portrait"),
+    "ReportIdentityMeans": Text(
+        "by a network that recognises faces: one person 0.40 at most, another 0.60 and more",
+        "selon un réseau qui reconnaît les visages : une même personne 0,40 au plus, une autre 0,60 et plus",
+    ),
+    "ReportFaceShare": Text("Frames with a face, %", "Images avec visage, %"),
+    "ReportFaceShareMeans": Text("at least 95", "au moins 95"),
+    "ReportFlicker": Text("Flicker, grey levels", "Scintillement, niveaux de gris"),
+    "ReportFlickerMeans": Text(
+        "how what should stand still changes from frame to frame; at most 4",
+        "changement, d'une image à l'autre, de ce qui devrait être immobile; au plus 4",
+    ),
+    "ReportBlinks": Text("Blinks a minute", "Clignements par minute"),
+    "ReportBlinksMeans": Text(
+        "people in conversation: 10.5 to 32.5, 26 on average (Doughty 2001, Bentivoglio 1997)",
+        "en conversation : de 10,5 à 32,5, en moyenne 26 (Doughty 2001, Bentivoglio 1997)",
+    ),
+    "ReportPlot": Text("Voice, sounds and mouth in time", "Voix, sons et bouche dans le temps"),
+    "ReportPlotAbout": Text(
+        "{seconds} s of sound: its envelope, the sounds recognised in it, and how far the mouth opens, as the voice asks "
+        "and as seen in {clip}.",
+        "{seconds} s de son : son enveloppe, les sons reconnus, et l'ouverture de la bouche, telle que la voix la demande "
+        "et telle qu'on la voit dans {clip}.",
+    ),
+    "ReportLaneVoice": Text("voice", "voix"),
+    "ReportLaneSounds": Text("sounds", "sons"),
+    "ReportLaneMouth": Text("mouth", "bouche"),
+    "ReportAsked": Text("asked for by the voice", "demandée par la voix"),
+    "ReportMeasured": Text("seen in the clip", "vue dans le clip"),
+    "ReportSeconds": Text("seconds", "secondes"),
+    "ReportMinutes": Text("minutes", "minutes"),
     # --- how the denoiser is made fast ------------------------------------------------------------------------------
     "PresetPublished": Text(
         "As the model's authors ship it: 20 of 50 steps compute the last block alone.",
@@ -714,6 +829,10 @@ TEXTS: dict[str, Text] = {
         "This clip is AI-generated: a still picture was made to speak. Made with Portrait Parlant.",
         "Ce clip est généré par IA : une image fixe a été animée. Fait avec Portrait Parlant.",
     ),
+    "CaptionsWithoutWords": Text(
+        "There are no captions: the words of the recording were not given.",
+        "Il n'y a pas de sous-titres : les mots de l'enregistrement n'ont pas été donnés.",
+    ),
     "WordsNotSpelt": Text(
         "The mouth can follow given words in English and French, not in '{language}'; it follows the sound instead.",
         "La bouche peut suivre un texte donné en anglais et en français, pas en « {language} »; elle suit le son.",
@@ -753,11 +872,13 @@ TEXTS: dict[str, Text] = {
     # --- stages of a render ---------------------------------------------------------------------------------------
     "StageReading": Text("Reading the picture and the voice", "Lecture de l'image et de la voix"),
     "StageSeparating": Text("Telling the voice from what is behind it", "Tri de la voix et de ce qui est derrière"),
+    "StageTiming": Text("Timing the captions", "Minutage des sous-titres"),
     "StageListening": Text("Listening to the voice", "Écoute de la voix"),
     "StageFetchingVoice": Text("Downloading the voice", "Téléchargement de la voix"),
     "StageSpeaking": Text("Speaking the script", "Lecture du texte à voix haute"),
     "StagePreparing": Text("Preparing the face", "Préparation du visage"),
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
+    "StageMeasuring": Text("Measuring the clip", "Mesure du clip"),
     "StageWaiting": Text("Waiting for the other clip to be finished", "En attente de la fin de l'autre clip"),
     "StageStopping": Text("Waiting until the earlier render has stopped", "En attente de l'arrêt du rendu précédent"),
     "StageLoading": Text("Loading the models", "Chargement des modèles"),
@@ -1098,6 +1219,16 @@ TEXTS: dict[str, Text] = {
     "StageDownloading": Text("Downloading the weights", "Téléchargement des poids"),
     "StageChecking": Text("Checking the weights", "Vérification des poids"),
     "StageConverting": Text("Converting the weights", "Conversion des poids"),
+    "CliReport": Text(
+        "measure a finished clip: does the mouth follow the voice, is the face the portrait's",
+        "mesurer un clip terminé : la bouche suit-elle la voix, le visage est-il celui du portrait",
+    ),
+    "CliReportClip": Text("the clip: MP4, MOV, WebM or MKV, with sound", "le clip : MP4, MOV, WebM ou MKV, avec son"),
+    "CliReportPortrait": Text("the picture it was made from", "l'image dont il est tiré"),
+    "CliReportJson": Text("write the figures here as JSON", "écrire les mesures ici, en JSON"),
+    "CliReportPlot": Text(
+        "draw voice, sounds and mouth in time here, as SVG", "dessiner ici voix, sons et bouche dans le temps, en SVG"
+    ),
     "CliSecondsLeft": Text("about {left} s left", "encore {left} s environ"),
     "CliMinutesLeft": Text("about {left} min left", "encore {left} min environ"),
     "CliDone": Text(

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.plan import FACE_CENTRE, FACE_SHARE, FPS, Box, plan_clip
+from pipeline.plan import COMPOSITIONS, FPS, SQUARE, Box, plan_clip
 
 FACE = Box(400, 300, 160, 200)
 
 
 def plan(**changes):
-    return plan_clip(**{"seconds": 2.0, "size": 512, "picture_size": (1000, 900), "face": FACE, **changes})
+    return plan_clip(**{"seconds": 2.0, "size": 512, "picture_size": (1000, 900), "faces": [FACE], **changes})
 
 
 @pytest.mark.parametrize(
@@ -26,19 +26,19 @@ def test_the_clip_lasts_as_long_as_its_frames():
 
 
 def test_a_face_with_room_around_it_gets_its_share_and_place():
-    crop = plan().crop
-    assert FACE.height / crop.height == pytest.approx(FACE_SHARE, abs=1 / crop.height)
+    crop, (share, centre) = plan().crop, COMPOSITIONS[SQUARE]
+    assert FACE.height / crop.height == pytest.approx(share, abs=1 / crop.height)
     assert crop.left + crop.width / 2 == pytest.approx(FACE.left + FACE.width / 2, abs=1)
-    assert (FACE.top + FACE.height / 2 - crop.top) / crop.height == pytest.approx(FACE_CENTRE, abs=1 / crop.height)
+    assert (FACE.top + FACE.height / 2 - crop.top) / crop.height == pytest.approx(centre, abs=1 / crop.height)
 
 
 def test_the_crop_is_in_whole_pixels():
-    crop = plan(face=Box(400.3, 299.7, 160, 200.9)).crop
+    crop = plan(faces=[Box(400.3, 299.7, 160, 200.9)]).crop
     assert all(float(value).is_integer() for value in (crop.left, crop.top, crop.width, crop.height))
 
 
 def test_a_face_that_fills_the_picture_gets_all_of_its_short_side():
-    crop = plan(picture_size=(300, 260), face=Box(10, 10, 230, 280)).crop
+    crop = plan(picture_size=(300, 260), faces=[Box(10, 10, 230, 280)]).crop
     assert (crop.width, crop.height) == (260, 260)
 
 
@@ -51,7 +51,7 @@ def test_a_face_that_fills_the_picture_gets_all_of_its_short_side():
 )
 def test_the_crop_is_square_and_inside_the_picture(height, width, left, top, share):
     face = Box(left * width, top * height, share * height * 0.8, share * height)
-    crop = plan(picture_size=(height, width), face=face).crop
+    crop = plan(picture_size=(height, width), faces=[face]).crop
     assert crop.width == crop.height > 0
     assert crop.left >= 0 and crop.top >= 0
     assert crop.left + crop.width <= width + 1e-6 and crop.top + crop.height <= height + 1e-6
@@ -62,7 +62,8 @@ def test_the_frame_has_the_size_asked_for():
 
 
 @pytest.mark.parametrize(
-    "change", [{"seconds": 0}, {"seconds": -1}, {"size": 0}, {"size": 511}, {"face": Box(0, 0, 10, 0)}]
+    "change",
+    [{"seconds": 0}, {"seconds": -1}, {"size": 0}, {"size": 511}, {"faces": [Box(0, 0, 10, 0)]}, {"faces": []}],
 )
 def test_nothing_to_plan_is_a_mistake_of_the_program(change):
     with pytest.raises(ValueError, match="nothing to plan"):

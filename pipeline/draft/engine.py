@@ -1,27 +1,32 @@
 """The draft engine: any CPU, offline, in less time than the clip lasts. Calls its neighbours in turn."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from pipeline import face as faces
-from pipeline import models
+from pipeline.direction import Direction
 from pipeline.draft.acting import act
-from pipeline.draft.eyes import fit_lids
-from pipeline.draft.motion import move_head
-from pipeline.draft.puppet import OVERSAMPLING, Puppet
-from pipeline.draft.speech import MouthTrack, follow_speech
-from pipeline.engine import Scene, Step, Take
-from pipeline.plan import Box, ClipPlan, plan_clip
+from pipeline.draft.chapters import Ear, chapters_of, listen_to_all
+from pipeline.draft.motion import HeadTrack, move_head
+from pipeline.draft.puppet import Moment
+from pipeline.draft.speech import MouthTrack
+from pipeline.draft.stage import Stage, crop_frame
+from pipeline.engine import Scene, Speaker, Step, Take
+from pipeline.plan import FPS, ClipPlan, plan_clip
 from pipeline.texts import Notice
 
 # Pictures of a clip's size are too small to share: two threads drew 6 % sooner for 1.4 times the processor time of one,
 # and the encoder is busy on the other core. Set for the whole process: OpenCV knows no narrower way.
 cv2.setNumThreads(1)
 
-SHARPENING_ROUNDS = 3  # of giving back what enlarging took; the third changes less than half a grey level
+ATTENTION_GAZE, ATTENTION_TURN = 4.0, 1.5  # degrees that a listener's eyes and head turn towards who speaks
+ATTENTION_SECONDS = 0.4  # smoothing of the head's share; eyes go in three frames
+REST_SECONDS = 0.6  # before an end in which attention has returned to the viewer, as all else has
 
 
 class DraftEngine:
@@ -30,88 +35,125 @@ class DraftEngine:
     name = "draft"
 
     def plan(self, scene: Scene, *, size: int) -> ClipPlan:
-        """A square around the face. See `pipeline.engine.Engine`."""
+        """A frame of the scene's framing around its faces. See `pipeline.engine.Engine`."""
         return plan_clip(
             seconds=scene.speech.seconds,
             size=size,
             picture_size=scene.portrait.shape[:2],
-            face=scene.speakers[0].face.box,
+            faces=[speaker.face.box for speaker in scene.speakers],
+            framing=scene.framing,
         )
 
     def perform(self, scene: Scene, plan: ClipPlan, *, seed: int) -> Generator[Step, None, Take]:
-        """Prepare the face while listening to the voice, then draw. See `pipeline.engine.Engine`."""
+        """Prepare the faces while listening to the voices, then draw. See `pipeline.engine.Engine`.
+
+        A long recording is listened to in chapters: to the first one before the first frame, to each of the others
+        while the one before it is drawn.
+        """
         yield Step("StagePreparing")
-        (speaker,) = scene.speakers
-        listening = follow_speech(
-            speaker.speech.waveform, plan.num_frames, text=speaker.text, language=speaker.language
-        )
+        is_known = any(speaker.text.strip() or speaker.marks for speaker in scene.speakers)
+        chapters = chapters_of(scene.speech.waveform, plan.num_frames, is_known=is_known)
+        ears = [Ear(speaker, chapters, by_turns=len(scene.speakers) > 1) for speaker in scene.speakers]
         with ThreadPoolExecutor(1, "face") as other_core:
-            preparing = other_core.submit(_make_puppet, scene, plan)
+            preparing = other_core.submit(_set_stage, scene, plan)
+            listening = listen_to_all(ears, 0)
             while True:
                 try:
                     share = next(listening)
                 except StopIteration as heard:
-                    mouth = heard.value
+                    mouths = heard.value
                     break
                 yield Step("StageListening", round(100 * share), 100)
-            puppet = preparing.result()
-        head = move_head(mouth, seed=seed)
-        frames = (puppet.draw(moment) for moment in act(mouth, head, puppet.face))
-        return Take(frames, tuple(_notices(scene, mouth, puppet)))
+            stage = preparing.result()
+        notices = plan.notices + tuple(_notices(scene.speakers, mouths, stage))
+        if len(chapters) == 1:
+            ears = []  # their voices are large, and heard
+        return Take(_draw(stage, mouths, ears, len(chapters), seed, scene.direction), notices)
 
 
-def crop_frame(portrait: np.ndarray, crop: Box, size: int) -> np.ndarray:
-    """The part of a picture that fills the frame, at the frame's size.
+def _draw(
+    stage: Stage, mouths: list[MouthTrack], ears: list[Ear], num_chapters: int, seed: int, direction: Direction
+) -> Iterator[np.ndarray]:
+    """The frames; while a chapter is drawn, the next one is listened to, a little after every few frames."""
+    for number in range(num_chapters):
+        listening = listen_to_all(ears, number + 1) if number + 1 < num_chapters else None
+        heard, coming = 0.0, None
+        num_frames = len(mouths[0].jaw)
+        for done, moments in enumerate(_act_all(stage, mouths, number, seed, direction), start=1):
+            yield stage.draw(moments)
+            while listening and coming is None and (heard < done / num_frames or done == num_frames):
+                try:
+                    heard = next(listening)
+                except StopIteration as finished:
+                    coming = finished.value
+        mouths = coming or []
+
+
+def _act_all(
+    stage: Stage, mouths: list[MouthTrack], chapter: int, seed: int, direction: Direction
+) -> Iterator[tuple[Moment, ...]]:
+    """What each face does in every frame of a chapter. Whoever listens keeps the lips closed and looks across."""
+    acts = []
+    for number, (mouth, puppet) in enumerate(zip(mouths, stage.puppets, strict=True)):
+        head = move_head(mouth, seed=_seed(seed, number, chapter), direction=direction)
+        if chapter:  # the mood is there since the first one
+            head = replace(head, mood=np.full_like(head.mood, head.mood.max()))
+        if len(mouths) == 2:
+            other = 1 - number
+            head = _attend(head, mouths[other].hold - mouth.hold, stage.places[other] - stage.places[number])
+            mouth = replace(mouth, hold=np.maximum(mouth.hold, mouths[other].hold))
+        acts.append(act(mouth, head, puppet.face, direction))
+    return zip(*acts, strict=True)
+
+
+def _attend(head: HeadTrack, heard: np.ndarray, across: np.ndarray) -> HeadTrack:
+    """A head that turns towards the other speaker while that one alone is heard.
 
     Args:
-        portrait: (height, width, 3) uint8, RGB.
-        crop: Square, inside the picture, in whole pixels.
-        size: Pixels.
-
-    Returns:
-        (size, size, 3) uint8, RGB.
+        head: As it moves by itself.
+        heard: (num_frames,) above 0.5 where the other speaks and this one does not.
+        across: (2,) from this face to the other, pixels.
     """
-    left, top, side = round(crop.left), round(crop.top), round(crop.width)
-    part = portrait[top : top + side, left : left + side]
-    return cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_CUBIC)
+    num_frames = len(heard)
+    attends = (heard > 0.5).astype(np.float64)
+    from_ends = np.minimum(np.arange(num_frames), np.arange(num_frames)[::-1]) / FPS
+    attends *= from_ends > REST_SECONDS
+    right, down = across / np.hypot(*across)
+    eyes, turn = gaussian_filter1d(attends, 1.0), gaussian_filter1d(attends, ATTENTION_SECONDS * FPS)
+    turn *= np.clip(from_ends / REST_SECONDS, 0, 1)
+    return replace(
+        head,
+        yaw=head.yaw + np.float32(ATTENTION_TURN * right) * turn.astype(np.float32),
+        gaze_x=head.gaze_x + np.float32(ATTENTION_GAZE * right) * eyes.astype(np.float32),
+        gaze_y=head.gaze_y - np.float32(ATTENTION_GAZE * down) * eyes.astype(np.float32),
+    )
 
 
-def crop_skin(portrait: np.ndarray, crop: Box, size: int) -> np.ndarray:
-    """The same part for a Puppet to read skin from: larger, and such that its pixels' means are the frame's pixels.
-
-    Args:
-        portrait: (height, width, 3) uint8, RGB.
-        crop: Square, inside the picture, in whole pixels.
-        size: Of the frame, pixels.
-
-    Returns:
-        (OVERSAMPLING size, OVERSAMPLING size, 3) uint8, RGB.
-    """
-    frame = crop_frame(portrait, crop, size)
-    skin = crop_frame(portrait, crop, OVERSAMPLING * size)
-    for channel in range(3):  # one at a time: in floating point these would be among the largest arrays of a render
-        wanted, sharpened = frame[..., channel].astype(np.float32), skin[..., channel].astype(np.float32)
-        for _ in range(SHARPENING_ROUNDS):
-            lost = wanted - cv2.resize(sharpened, wanted.shape, interpolation=cv2.INTER_AREA)
-            sharpened += cv2.resize(lost, sharpened.shape, interpolation=cv2.INTER_CUBIC)
-        skin[..., channel] = np.rint(np.clip(sharpened, 0, 255, out=sharpened))
-    return skin
+def _seed(seed: int, speaker: int, chapter: int) -> int:
+    """A seed for one head in one chapter; the first one's is the clip's."""
+    if not speaker and not chapter:
+        return seed
+    return int(np.random.SeedSequence([seed, speaker, chapter]).generate_state(1)[0])
 
 
-def _make_puppet(scene: Scene, plan: ClipPlan) -> Puppet:
-    """The scene's face, ready to be moved."""
-    frame = crop_frame(scene.portrait, plan.crop, plan.height)
-    skin = crop_skin(scene.portrait, plan.crop, plan.height)
-    return Puppet(skin, _landmarks_in_frame(frame, scene.speakers[0].face, plan), models.person_mask(frame))
+def _set_stage(scene: Scene, plan: ClipPlan) -> Stage:
+    """The scene's faces, ready to be moved."""
+    size = plan.height, plan.width
+    frame = crop_frame(scene.portrait, plan.crop, size)
+    landmarks = [_landmarks_in_frame(frame, speaker.face, plan) for speaker in scene.speakers]
+    return Stage(scene.portrait, plan.crop, size, landmarks)
 
 
-def _notices(scene: Scene, mouth: MouthTrack, puppet: Puppet) -> Iterator[Notice]:
+def _notices(speakers: Sequence[Speaker], mouths: Sequence[MouthTrack], stage: Stage) -> Iterator[Notice]:
     """What this clip could not do as well as others."""
-    if scene.speakers[0].text.strip() and mouth.source != "words":
+    if any(
+        speaker.text.strip() and not speaker.marks and mouth.source not in ("words", "silence")
+        for speaker, mouth in zip(speakers, mouths, strict=True)
+    ):
         yield Notice("WordsNotFollowed")
-    if mouth.source == "loudness":
+    if any(mouth.source == "loudness" for mouth in mouths):
         yield Notice("LoudnessOnly")
-    if not puppet.can_blink:
+    if not all(puppet.can_blink for puppet in stage.puppets):
         yield Notice("EyesDoNotBlink")
 
 
@@ -120,12 +162,12 @@ def _landmarks_in_frame(frame: np.ndarray, face: faces.Face, plan: ClipPlan) -> 
 
     Source: looking again at the crop, where the points are used, halves their error (measured on two photographs).
     """
-    scale = plan.height / plan.crop.width
+    across, down = plan.width / plan.crop.width, plan.height / plan.crop.height  # the same but for rounding
     landmarks = face.landmarks - np.array([plan.crop.left, plan.crop.top, 0], np.float32)
     landmarks[:, :2] += 0.5  # from a pixel's middle to its corner, where both pictures agree
-    landmarks *= np.float32(scale)
+    landmarks *= np.array([across, down, down], np.float32)
     landmarks[:, :2] -= 0.5
     if face.from_points:
-        return fit_lids(frame, landmarks)
+        return landmarks
     seen, presence = faces.landmarks_in(frame, faces.region_around(landmarks))
     return seen if presence >= faces.PRESENT else landmarks

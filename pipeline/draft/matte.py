@@ -8,15 +8,16 @@ from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 
 from pipeline.draft.geometry import FACE_OVAL, FaceGeometry
 
-GUIDE_RADIUS = 0.012  # of the frame: a hair's breadth; the alpha follows the picture's edges within it
+# Lengths are shares of the frame's shorter side.
+GUIDE_RADIUS = 0.012  # a hair's breadth; the alpha follows the picture's edges within it
 GUIDE_SMOOTHING = 1e-4  # of squared full scale: edges fainter than 1 % do not count
 LEVELS = (0.15, 0.85)  # of the network's answer, stretched to 0 and 1
-SOFT_EDGE = 0.006  # of the frame: loose hairs beside the head move with it rather than stay behind as ghosts
-MIRRORED = 0.03  # of the frame: how deep behind the person the background is a mirror image: a turning head shows less
-MIRROR_BLUR = 0.003  # of the frame: mirror images of a curved edge break into fragments
+SOFT_EDGE = 0.006  # loose hairs beside the head move with it rather than stay behind as ghosts
+MIRRORED = 0.03  # how deep behind the person the background is a mirror image: a turning head shows less
+MIRROR_BLUR = 0.003  # mirror images of a curved edge break into fragments
 GIVES_WAY = 0.3  # alpha below which the background is made to fit the frame, rather than the person
 MIN_FACE_COVER = 0.90  # of the face oval; a matte that misses more is not one of this person
-FILL_MARGIN = 0.006  # of the frame: beyond the alpha, where the person's colour still tints the background
+FILL_MARGIN = 0.006  # beyond the alpha, where the person's colour still tints the background
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ def cut_out(frame: np.ndarray, mask: np.ndarray, face: FaceGeometry) -> Matte | 
     Returns:
         None when the mask misses the face: flat drawings sometimes have no person for the network.
     """
-    size = frame.shape[0]
+    size = min(frame.shape[:2])
     guide = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     low, high = LEVELS
     alpha = np.clip((_guided_filter(guide, mask, max(2, round(GUIDE_RADIUS * size))) - low) / (high - low), 0, 1)
-    alpha = _largest_part(alpha)
     oval = np.zeros(alpha.shape, np.uint8)
     cv2.fillPoly(oval, [np.rint(face.landmarks[FACE_OVAL, :2]).astype(np.int32)], 1)
+    alpha = _part_of(alpha, oval > 0)
     if alpha[oval > 0].mean() < MIN_FACE_COVER:
         return None
     alpha = np.maximum(alpha, oval)
@@ -81,10 +82,10 @@ def _guided_filter(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarr
     return mean(slope) * guide + mean(mean_mask - slope * mean_guide)
 
 
-def _largest_part(alpha: np.ndarray) -> np.ndarray:
-    """The person without strangers and without holes."""
+def _part_of(alpha: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """The person who has a face (height, width) bool, without strangers and without holes."""
     parts, _ = label(alpha > 0.5)
-    sizes = np.bincount(parts.ravel())
+    sizes = np.bincount(parts[face], minlength=1)
     sizes[0] = 0
     if not sizes.any():
         return alpha

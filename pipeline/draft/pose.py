@@ -14,7 +14,7 @@ from pipeline.draft.geometry import CHIN, FACE_OVAL, FOREHEAD, FaceGeometry, sam
 RELIEF_BLUR = 0.07  # face heights: smooth enough that the 478 depths make one surface
 PIVOT = 0.18  # face heights below the chin: where the neck bends
 NECK_END = 0.55  # face heights below the chin: where the shoulders begin and nothing turns
-EDGE = 0.07  # of the frame: the band in which movement dies away towards its edge
+EDGE = 0.07  # of the frame's shorter side: the band in which movement dies away towards its edge
 HEAD_REST = (1.0, 1.9)  # ellipses of the face between which movement dies away when no matte holds the background
 ROUNDS = 4  # of the fixed-point inversion; the fields are smooth, and 4 leave under 0.25 px at 10 degrees
 
@@ -27,8 +27,8 @@ class Pose:
         yaw: Degrees, positive to the picture's right.
         pitch: Degrees, positive lifts the chin.
         roll: Degrees, positive clockwise.
-        shift_x: Share of the frame's width.
-        shift_y: Share of the frame's width, positive down.
+        shift_x: Share of the frame's shorter side.
+        shift_y: Share of the frame's shorter side, positive down.
     """
 
     yaw: float = 0.0
@@ -43,15 +43,15 @@ class PoseFields:
 
     Args:
         face: The face in the frame.
-        size: Width and height of the frame, pixels.
-        step: Pixels between nodes; `size` is a multiple of it. Node i stands at (i + 0.5) step - 0.5, the middle of its
-            cell, so that cv2.resize brings a map on these nodes to full size.
+        size: (height, width) of the frame, pixels.
+        step: Pixels between nodes; both sides are multiples of it. Node i stands at (i + 0.5) step - 0.5, the middle
+            of its cell, so that cv2.resize brings a map on these nodes to full size.
         has_matte: Whether the background is held still by a matte. If not, movement dies away around the head.
     """
 
-    def __init__(self, face: FaceGeometry, size: int, step: int, has_matte: bool) -> None:
-        at = (np.arange(size // step, dtype=np.float32) + 0.5) * step - 0.5
-        self.nodes = np.stack(np.meshgrid(at, at), axis=-1)
+    def __init__(self, face: FaceGeometry, size: tuple[int, int], step: int, has_matte: bool) -> None:
+        y, x = ((np.arange(side // step, dtype=np.float32) + 0.5) * step - 0.5 for side in size)
+        self.nodes = np.stack(np.meshgrid(x, y), axis=-1)
         self._step = step
         self._posed: tuple[Pose, np.ndarray] | None = None
         place = face.to_face(self.nodes)
@@ -60,9 +60,9 @@ class PoseFields:
         chin_v = face.to_face(face.landmarks[CHIN, :2])[1]
         relief = self._relief(face, size, step)
         pivot = chin_v + PIVOT * height
-        stays = self._weight(face, place, size, has_matte)
+        stays = self._weight(face, place, has_matte)
         frame_axes = np.stack([face.u_axis, face.v_axis]).astype(np.float32)
-        share_to_units = size / face.unit
+        share_to_units = min(size) / face.unit
         zero = np.zeros_like(u)
         fields = {
             "yaw": (relief, zero),
@@ -108,34 +108,35 @@ class PoseFields:
         return sample(field, at.astype(np.float32, copy=False))
 
     @staticmethod
-    def _relief(face: FaceGeometry, size: int, step: int) -> np.ndarray:
+    def _relief(face: FaceGeometry, size: tuple[int, int], step: int) -> np.ndarray:
         """Height of the face above the ears' level, towards the viewer, units; falls to 0 outside the face."""
-        nodes = size // step
+        rows, columns = (side // step for side in size)
         height_px = face.face_height * face.unit
-        at = np.clip(((face.landmarks[:, :2] + 0.5) / step).astype(int), 0, nodes - 1)
-        total, count = np.zeros((2, nodes, nodes))
+        at = np.clip(((face.landmarks[:, :2] + 0.5) / step).astype(int), 0, [columns - 1, rows - 1])
+        total, count = np.zeros((2, rows, columns))
         ears = face.landmarks[[234, 454], 2].mean()
         np.add.at(total, (at[:, 1], at[:, 0]), np.maximum(ears - face.landmarks[:, 2], 0) / face.unit)
         np.add.at(count, (at[:, 1], at[:, 0]), 1)
         sigma = RELIEF_BLUR * height_px / step
         count = gaussian_filter(count, sigma)
         spread = gaussian_filter(total, sigma) / (count + 0.02 * count.max())
-        inside = np.zeros((nodes, nodes), np.uint8)
+        inside = np.zeros((rows, columns), np.uint8)
         oval = ((face.landmarks[FACE_OVAL, :2] + 0.5) / step).astype(np.int32)
         cv2.fillPoly(inside, [oval], 1)
         return (spread * gaussian_filter(inside.astype(np.float64), 1.3 * sigma)).astype(np.float32)
 
     @staticmethod
-    def _weight(face: FaceGeometry, place: np.ndarray, size: int, has_matte: bool) -> np.ndarray:
+    def _weight(face: FaceGeometry, place: np.ndarray, has_matte: bool) -> np.ndarray:
         """1 on the head, 0 at the shoulders and at the frame's edge."""
         v = place[..., 1]
         forehead_v, chin_v = face.to_face(face.landmarks[[FOREHEAD, CHIN], :2])[:, 1]
         height = chin_v - forehead_v
         weight = 1 - smoothstep(v, chin_v, chin_v + NECK_END * height)
-        nodes = v.shape[0]
-        edge = (np.arange(nodes) + 0.5) / nodes
-        window = smoothstep(np.minimum(edge, 1 - edge) - 1 / nodes, 0, EDGE)
-        weight = weight * window[:, None] * window[None, :]
+        least = min(v.shape)
+        for axis, nodes in enumerate(v.shape):
+            edge = (np.arange(nodes) + 0.5) / least
+            window = smoothstep(np.minimum(edge, nodes / least - edge) - 1 / least, 0, EDGE)
+            weight = weight * np.expand_dims(window, 1 - axis)
         if not has_matte:
             middle_v = (forehead_v + chin_v) / 2
             radius = np.hypot(place[..., 0] / (0.42 * height), (v - middle_v) / (0.62 * height))

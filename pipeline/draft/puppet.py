@@ -57,31 +57,41 @@ class Puppet:
     """A face that can be moved.
 
     Args:
-        picture: (OVERSAMPLING size, OVERSAMPLING size, 3) uint8, RGB, the face at rest; size a multiple of MAP_STEP.
+        picture: (OVERSAMPLING height, OVERSAMPLING width, 3) uint8, RGB, the face at rest; height and width are
+            multiples of MAP_STEP.
         landmarks: (478, 3) float32, pixels of the frame, which has half the picture's size.
-        mask: (size, size) float32, 0..1, where the person is.
+        mask: (height, width) float32, 0..1, where the person is.
+        fading: (height, width) float32, 0..1: by how much less anything moves, as beside another face; None for
+            nowhere.
+
+    Attributes:
+        size: (height, width) of what it draws, pixels.
     """
 
-    def __init__(self, picture: np.ndarray, landmarks: np.ndarray, mask: np.ndarray) -> None:
-        self._size = size = picture.shape[0] // OVERSAMPLING
-        frame = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    def __init__(
+        self, picture: np.ndarray, landmarks: np.ndarray, mask: np.ndarray, fading: np.ndarray | None = None
+    ) -> None:
+        self.size = height, width = mask.shape
+        frame = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         self.face = measure_face(frame, landmarks)
         self.matte = cut_out(frame, mask, self.face)
         self._fields = ExpressionFields(self.face)
-        self._pose = PoseFields(self.face, size, MAP_STEP, has_matte=self.matte is not None)
+        self._pose = PoseFields(self.face, self.size, MAP_STEP, has_matte=self.matte is not None)
+        nodes = width // MAP_STEP, height // MAP_STEP
+        self._moves = None if fading is None else 1 - cv2.resize(fading, nodes, interpolation=cv2.INTER_AREA)[..., None]
         self._mouth = MouthInterior(frame, self.face)
         self._eyes = both_eyes(frame, landmarks)
         self._eyes_drawn = (0.0,) * 5
         self._skin = picture.copy() if self.matte is None else _lift_off(picture, self.matte)
         self._background = None if self.matte is None else np.rint(self.matte.background).astype(np.uint8)
-        at = np.arange(size, dtype=np.float32)
-        self._pixels = np.stack(np.meshgrid(at, at), axis=-1)
+        y, x = (np.arange(side, dtype=np.float32) for side in self.size)
+        self._pixels = np.stack(np.meshgrid(x, y), axis=-1)
         self._at_rest = cv2.split(cv2.transform(self._pixels, SKIN_PIXELS))  # x and y in the skin of each frame pixel
         # Room that every frame's drawing uses again: to ask for it anew cost several times the arithmetic in it.
-        self._map = np.empty((2, size, size), np.float32)
-        self._person = np.empty((size, size, self._skin.shape[2]), np.uint8)
-        self._clear = np.empty((size, size), np.uint8)
-        self._behind = np.empty((size, size, 3), np.uint8)
+        self._map = np.empty((2, height, width), np.float32)
+        self._person = np.empty((height, width, self._skin.shape[2]), np.uint8)
+        self._clear = np.empty((height, width), np.uint8)
+        self._behind = np.empty((height, width, 3), np.uint8)
 
     @property
     def can_blink(self) -> bool:
@@ -89,14 +99,15 @@ class Puppet:
         return all(eye.can_blink for eye in self._eyes)
 
     def draw(self, moment: Moment) -> np.ndarray:
-        """Draw one frame: (size, size, 3) uint8, RGB. Frames are meant to follow one another."""
+        """Draw one frame: (height, width, 3) uint8, RGB. Frames are meant to follow one another."""
         self._draw_eyes(moment)
         expression = self._fields.move(moment.movements)
         head = self._pose.invert(moment.pose)
         skin = head + self._fields.sample(expression.upper, head)
-        shift = cv2.split((skin - self._pose.nodes) * np.float32(OVERSAMPLING))
+        moved = (skin - self._pose.nodes) * np.float32(OVERSAMPLING)
+        shift = cv2.split(moved if self._moves is None else moved * self._moves)
         for part, at, place in zip(shift, self._at_rest, self._map, strict=True):
-            cv2.resize(part, place.shape, place, interpolation=cv2.INTER_LINEAR)
+            cv2.resize(part, place.shape[::-1], place, interpolation=cv2.INTER_LINEAR)
             cv2.add(place, at, place)
         x, y = self._map
         cv2.remap(self._skin, x, y, cv2.INTER_LINEAR, self._person, borderMode=cv2.BORDER_REPLICATE)
@@ -105,7 +116,7 @@ class Puppet:
         return drawn
 
     def _over(self, background: np.ndarray) -> np.ndarray:
-        """The person, as just drawn, over the background: a new (size, size, 3) uint8."""
+        """The person, as just drawn, over the background: a new (height, width, 3) uint8."""
         cv2.extractChannel(self._person, 3, self._clear)
         cv2.bitwise_not(self._clear, self._clear)
         cv2.cvtColor(self._clear, cv2.COLOR_GRAY2RGB, self._behind)
@@ -172,8 +183,9 @@ class Puppet:
 
     def _window(self, points: np.ndarray, beside: float, above: float, below: float) -> tuple[slice, slice]:
         """Rows and columns of the frame around (n, 2) points, with margins in pixels."""
-        low = np.clip(np.floor(points.min(axis=0) - np.array([beside, above])), 0, self._size - 1).astype(int)
-        high = np.clip(np.ceil(points.max(axis=0) + np.array([beside, below])), low + 1, self._size).astype(int)
+        limits = np.array(self.size[::-1])
+        low = np.clip(np.floor(points.min(axis=0) - np.array([beside, above])), 0, limits - 1).astype(int)
+        high = np.clip(np.ceil(points.max(axis=0) + np.array([beside, below])), low + 1, limits).astype(int)
         return slice(low[1], high[1]), slice(low[0], high[0])
 
     def _gap(self, expression: Expression, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

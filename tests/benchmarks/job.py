@@ -48,7 +48,7 @@ def floor(portrait: str, voice: str, size: str, repeats: str) -> dict[str, Any]:
 
     picture, speech, side = media.load_portrait(Path(portrait)), media.load_speech(Path(voice)), int(size)
     plan = plan_clip(
-        seconds=speech.seconds, size=side, picture_size=picture.shape[:2], face=Box(0, 0, *picture.shape[1::-1])
+        seconds=speech.seconds, size=side, picture_size=picture.shape[:2], faces=[Box(0, 0, *picture.shape[1::-1])]
     )
     frame = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
     ticks = np.arange(side, dtype=np.float32)
@@ -92,6 +92,7 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
 
     from pipeline import face, media
     from pipeline.draft import engine, puppet
+    from pipeline.draft import stage as drawing
     from pipeline.engine import Scene
     from pipeline.plan import plan_clip
     from tests.generators import finish
@@ -124,7 +125,7 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
         (puppet.Puppet, "_draw_mouth", "mouth"),
         (puppet.Puppet, "_draw_eyes", "eyes"),
         (puppet.Puppet, "draw", "composite"),
-        (engine, "Puppet", "set-up"),
+        (drawing, "Puppet", "set-up"),
     ):
         if hasattr(owner, name):  # what was renamed counts for the stage that calls it
             setattr(owner, name, timed(stage, getattr(owner, name)))
@@ -132,7 +133,7 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
 
     picture, speech, side = media.load_portrait(Path(portrait)), media.load_speech(Path(voice)), int(size)
     found = face.locate(picture, name="portrait")
-    plan = plan_clip(seconds=speech.seconds, size=side, picture_size=picture.shape[:2], face=found.box)
+    plan = plan_clip(seconds=speech.seconds, size=side, picture_size=picture.shape[:2], faces=[found.box])
     set_up, frames = [], []
     for _ in range(2):
         spent.clear()

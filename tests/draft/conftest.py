@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline import face, media, models
-from pipeline.draft.engine import crop_frame, crop_skin
 from pipeline.draft.geometry import FaceGeometry, measure_face
+from pipeline.draft.stage import crop_frame, crop_skin
 from pipeline.plan import plan_clip
 
 PORTRAITS = Path(__file__).parents[2] / "examples" / "portraits"
@@ -33,9 +33,9 @@ class Sitter(NamedTuple):
 def sit(name: str) -> Sitter:
     portrait = media.load_portrait(PORTRAITS / name)
     found = face.locate(portrait, name=name)
-    plan = plan_clip(seconds=1, size=SIZE, picture_size=portrait.shape[:2], face=found.box)
-    picture = crop_skin(portrait, plan.crop, SIZE)
-    frame = crop_frame(portrait, plan.crop, SIZE)
+    plan = plan_clip(seconds=1, size=SIZE, picture_size=portrait.shape[:2], faces=[found.box])
+    picture = crop_skin(portrait, plan.crop, (SIZE, SIZE))
+    frame = crop_frame(portrait, plan.crop, (SIZE, SIZE))
     (seen,) = face.find_faces(frame)
     return Sitter(picture, frame, seen.landmarks, models.person_mask(frame))
 

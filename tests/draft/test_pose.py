@@ -11,7 +11,7 @@ TURNS = [Pose(yaw=10), Pose(yaw=-10), Pose(pitch=10), Pose(pitch=-10), Pose(roll
 
 @pytest.fixture
 def fields(smile):
-    return PoseFields(smile.geometry, smile.frame.shape[0], STEP, has_matte=True)
+    return PoseFields(smile.geometry, smile.frame.shape[:2], STEP, has_matte=True)
 
 
 def test_at_rest_nothing_moves(fields):
@@ -41,6 +41,6 @@ def test_the_nose_leads_where_the_head_turns(fields, smile):
 
 
 def test_without_a_matte_the_far_background_stays(smile):
-    fields = PoseFields(smile.geometry, smile.frame.shape[0], STEP, has_matte=False)
+    fields = PoseFields(smile.geometry, smile.frame.shape[:2], STEP, has_matte=False)
     moved = np.abs(fields.invert(Pose(yaw=10, roll=4)) - fields.nodes)
     assert moved[:6, :6].max() < 0.05 and moved.max() > 2

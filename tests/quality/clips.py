@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline import face, media, models
-from pipeline.draft import engine as draft
+from pipeline.draft import chapters
+from pipeline.draft.engine import DraftEngine
 from pipeline.engine import Scene
 from pipeline.face import Region, landmarks_in, region_around
 from pipeline.plan import ClipPlan, plan_clip
@@ -156,7 +157,7 @@ def make_take(
     picture = media.load_portrait(portrait) if isinstance(portrait, Path) else portrait
     speech = media.load_speech(voice.path)
     found = face.locate(picture, name="portrait", points=points)
-    plan = plan_clip(seconds=speech.seconds, size=size, picture_size=picture.shape[:2], face=found.box)
+    plan = plan_clip(seconds=speech.seconds, size=size, picture_size=picture.shape[:2], faces=[found.box])
     crop = plan.crop
     source = np.asarray(
         Image.fromarray(picture).resize(
@@ -171,8 +172,8 @@ def make_take(
     else:
         text = voice.facts.get("text", "") if with_text else ""
         scene = Scene.of(picture, speech, found, text=text, language=voice.facts.get("language", "en"))
-        with patch.object(draft, "follow_speech", mouth or draft.follow_speech):
-            frames: Iterator[np.ndarray] = finish(draft.DraftEngine().perform(scene, plan, seed=seed)).frames
+        with patch.object(chapters, "follow_speech", mouth or chapters.follow_speech):
+            frames: Iterator[np.ndarray] = finish(DraftEngine().perform(scene, plan, seed=seed)).frames
             raw = [frame.copy() for frame in frames]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
