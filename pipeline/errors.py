@@ -2,8 +2,8 @@
 
     AvatarError
     ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureThin
-    ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown PointsImplausible SecondFaceMissing
-    │                 FacesTooFarApart
+    ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown SecondFaceMissing
+    │                 FacesTooFarApart PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
