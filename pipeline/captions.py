@@ -327,6 +327,18 @@ def write_vtt(lines: Iterable[Line], path: Path, *, names: Sequence[str] = SPEAK
     _write("\n".join(["WEBVTT\n", *blocks]), path)
 
 
+def write(lines: Iterable[Line], clip: Path) -> tuple[Path, ...]:
+    """Write both files beside a clip, named as it is.
+
+    Raises:
+        OutputNotWritable, DiskFull.
+    """
+    written = clip.with_suffix(".srt"), clip.with_suffix(".vtt")
+    for path, writer in zip(written, (write_srt, write_vtt), strict=True):
+        writer(lines, path)
+    return written
+
+
 def _time(seconds: float, point: str) -> str:
     """Hours, minutes, seconds and milliseconds."""
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
@@ -458,8 +470,8 @@ BOX_OPACITY = 0.65  # of the black box: over pure white, white letters then have
 MOST_TOLD = 12  # letters named in a notice
 
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)  # outer, of a Face
-MOUTH_MARGIN, JAW_DROP = 0.15, 0.5  # of the mouth's width: round it, and how far the lower lip goes down
-EYES_FROM, EYES_TO = 0.15, 0.5  # of a face's height, forehead to chin: brows and eyes
+MOUTH_MARGIN, JAW_DROP = 0.15, 0.35  # of the mouth's width: round it, and how far the lower lip goes down
+EYES_FROM, EYES_TO = 0.27, 0.52  # of a face's height, forehead to chin: brows and eyes
 CLEARANCE = 0.015  # of the short side, between a caption and what it must not cover
 
 

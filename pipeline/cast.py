@@ -3,20 +3,51 @@
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pipeline import face, media, separation
+from pipeline import captions, face, media, separation
 from pipeline.engine import Speaker, Step
 from pipeline.errors import SecondFaceMissing
 from pipeline.face import Face
 from pipeline.media import Speech
 from pipeline.request import TEXT_LANGUAGES, RenderRequest
 from pipeline.texts import Notice
+from pipeline.voice.language import detect_language
 from pipeline.voice.spoken import Line, Mark
 
-TURN_SECONDS = 0.3  # between the end of one recording and the begin of the next: people take turns in 0.2 s on average.
-# Source: Stivers et al. 2009, "Universals and cultural variation in turn-taking in conversation"
+TURN_SECONDS = (
+    0.2  # between the end of one recording and the begin of the next. Source: Stivers et al. 2009, "Universals
+)
+# and cultural variation in turn-taking in conversation": a mean of 208 ms over ten languages
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One speaker who has no face yet; fields as a Speaker's, but for the text, which may be in any language."""
+
+    speech: Speech
+    start: float = 0.0
+    text: str = ""
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What is heard in a clip.
+
+    Args:
+        speech: Its sound: all voices, in time.
+        voices: One or two.
+        lines: What is said when, of a script.
+        notices: What the user should know about the voices.
+    """
+
+    speech: Speech
+    voices: tuple[Voice, ...]
+    lines: tuple[Line, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,24 +57,14 @@ class Cast:
     Args:
         speech: The clip's sound: all voices, in time.
         speakers: One or two.
-        lines: What is said when, where captions were asked for.
+        lines: What is said when, as far as it is known and wanted.
         notices: What the user should know about the voices.
     """
 
     speech: Speech
     speakers: tuple[Speaker, ...]
-    lines: tuple[Line, ...] = ()
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A voice that has no face yet; fields as a Speaker's."""
-
-    speech: Speech
-    start: float = 0.0
-    text: str = ""
-    marks: tuple[Mark, ...] = ()
+    lines: tuple[Line, ...]
+    notices: tuple[Notice, ...]
 
 
 def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generator[Step, None, Cast]:
@@ -57,65 +78,92 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
     Raises:
         AvatarError: a voice or a face is not there or no use.
     """
-    notices: tuple[Notice, ...] = ()
-    lines: tuple[Line, ...] = ()
-    language = request.language
-    if request.script:
-        from pipeline import voice
-
-        spoken = yield from voice.speak(
-            request.script,
-            language=language,
-            voices=(request.voice, request.second_voice),
-            speed=request.speed,
-        )
-        parts = []
-        for number, (waveform, marks) in enumerate(zip(spoken.waveforms, spoken.marks, strict=True)):
-            path = folder / f"voice-{number + 1}.wav"
-            voice.write_wav(waveform, spoken.sample_rate, path)
-            parts.append(_Part(media.load_speech(path), marks=marks))
-        notices, lines = spoken.notices, spoken.lines
-        speech = parts[0].speech
-        if len(parts) > 1:
-            voice.write_wav(sum(spoken.waveforms), spoken.sample_rate, folder / "voices.wav")
-            speech = media.load_speech(folder / "voices.wav")
-    else:
-        assert request.speech is not None, "a request has a recording where it has no script"
-        speech = media.load_speech(request.speech)
-        parts = [_Part(speech, text=request.text)]
-        if request.second_speech is not None:
-            second = media.load_speech(request.second_speech)
-            start = speech.seconds + TURN_SECONDS if request.second_start is None else request.second_start
-            parts.append(_Part(second, start, request.second_text))
-            mixed = folder / "voices.wav"
-            for share in media.mix_voices([(part.speech.path, part.start) for part in parts], mixed):
-                yield Step("StageReading", round(100 * share), 100)
-            speech = media.load_speech(mixed)
-        notices = tuple(notice for part in parts for notice in part.speech.notices)
-        for number, part in enumerate(parts):
-            alone = yield from _alone(part.speech)
-            parts[number] = replace(part, speech=alone)
-
-    faces = _faces(request, portrait, len(parts))
+    heard = yield from (say_script if request.script else read_recordings)(request, folder)
+    faces = _faces(request, portrait, len(heard.voices))
+    lines, notices = heard.lines, heard.notices
     speakers = []
-    for part, found in zip(parts, faces, strict=True):
-        spelt = language or "en"
-        followed = part.text if spelt in TEXT_LANGUAGES else ""
-        if part.text and not followed:
-            notices += (Notice("WordsNotSpelt", {"language": spelt}),)
-        speakers.append(Speaker(part.speech, found, part.start, followed, spelt, part.marks))
-    return Cast(speech, tuple(speakers), tuple(sorted(lines, key=lambda line: line.start)), notices)
+    for number, (voice, found) in enumerate(zip(heard.voices, faces, strict=True)):
+        language = request.language or (detect_language(voice.text, TEXT_LANGUAGES) if voice.text else "en")
+        speaker = Speaker(voice.speech, found, voice.start, language=language, marks=voice.marks)
+        if language in TEXT_LANGUAGES:
+            speaker = replace(speaker, text=voice.text)
+        elif voice.text and not voice.marks:
+            notices += (Notice("WordsNotSpelt", {"language": language}),)
+        speakers.append(speaker)
+        if request.captions != "none" and not request.script:
+            timing = captions.time_words(voice.speech.waveform, voice.text, language)
+            timed, told = yield from _as_steps("StageTiming", timing)
+            notices += told
+            lines += tuple(
+                replace(line, start=line.start + voice.start, end=line.end + voice.start, speaker=number)
+                for line in timed
+            )
+    if request.captions != "none" and not lines:
+        notices += (Notice("CaptionsWithoutWords"),)
+    return Cast(heard.speech, tuple(speakers), tuple(sorted(lines, key=lambda line: line.start)), notices)
 
 
-def _alone(speech: Speech) -> Generator[Step, None, Speech]:
-    """The speech with what is behind the voice taken out of its waveform."""
-    separating = separation.voice_only(speech.waveform)
+def say_script(request: RenderRequest, folder: Path) -> Generator[Step, None, Heard]:
+    """Have a request's script spoken by synthetic voices; `folder` as in `cast`.
+
+    Raises:
+        AvatarError: as `voice.speak`.
+    """
+    from pipeline.voice.speak import speak, write_wav
+
+    spoken = yield from speak(
+        request.script,
+        language=request.language,
+        voices=(request.voice, request.second_voice),
+        speed=request.speed,
+    )
+    paths = [folder / f"voice-{number + 1}.wav" for number in range(len(spoken.waveforms))]
+    for waveform, path in zip(spoken.waveforms, paths, strict=True):
+        write_wav(waveform, spoken.sample_rate, path)
+    mixed = paths[0]
+    if len(paths) > 1:
+        mixed = folder / "voices.wav"
+        write_wav(np.sum(spoken.waveforms, axis=0), spoken.sample_rate, mixed)
+    said = [" ".join(line.text for line in spoken.lines if line.speaker == number) for number in range(len(paths))]
+    voices = tuple(
+        Voice(media.load_speech(path), text=text, marks=marks)
+        for path, text, marks in zip(paths, said, spoken.marks, strict=True)
+    )
+    return Heard(media.load_speech(mixed), voices, spoken.lines, spoken.notices)
+
+
+def read_recordings(request: RenderRequest, folder: Path) -> Generator[Step, None, Heard]:
+    """Read a request's recordings, and put what is behind the voices aside; `folder` as in `cast`.
+
+    Raises:
+        AvatarError: as `media.load_speech`.
+    """
+    assert request.speech is not None, "a request has a recording where it has no script"
+    speech = media.load_speech(request.speech)
+    voices = [Voice(speech, text=request.text)]
+    if request.second_speech is not None:
+        second = media.load_speech(request.second_speech)
+        start = speech.seconds + TURN_SECONDS if request.second_start is None else request.second_start
+        voices.append(Voice(second, start, request.second_text))
+        mixed = folder / "voices.wav"
+        mixing = media.mix_voices([(voice.speech.path, voice.start) for voice in voices], mixed)
+        yield from _as_steps("StageReading", mixing)
+        speech = media.load_speech(mixed)
+    notices = tuple(notice for voice in voices for notice in voice.speech.notices)
+    for number, voice in enumerate(voices):
+        alone = yield from _as_steps("StageSeparating", separation.voice_only(voice.speech.waveform))
+        voices[number] = replace(voice, speech=replace(voice.speech, waveform=alone))
+    return Heard(speech, tuple(voices), notices=notices)
+
+
+def _as_steps(stage: str, work: Generator[float, None, Any]) -> Generator[Step, None, Any]:
+    """Do some work that tells its share done."""
     while True:
         try:
-            share = next(separating)
+            share = next(work)
         except StopIteration as finished:
-            return replace(speech, waveform=finished.value)
-        yield Step("StageSeparating", round(100 * share), 100)
+            return finished.value
+        yield Step(stage, round(100 * share), 100)
 
 
 def _faces(request: RenderRequest, portrait: np.ndarray, num_speakers: int) -> list[Face]:
@@ -132,7 +180,7 @@ def _faces(request: RenderRequest, portrait: np.ndarray, num_speakers: int) -> l
     others = face.find_faces(portrait) if len(given) < num_speakers else []
     others = [one for one in others if one.score >= face.SURE and not any(one.is_same(other) for other in given)]
     others = sorted(others[: num_speakers - len(given)], key=lambda one: one.box.left)  # the first speaker on the left
-    cast = [one or others.pop(0) for one in found if one is not None or others]
-    if len(cast) < num_speakers or cast[0].is_same(cast[1]):
+    faces = [one or others.pop(0) for one in found if one is not None or others]
+    if len(faces) < num_speakers or faces[0].is_same(faces[1]):
         raise SecondFaceMissing(name=name)
-    return cast
+    return faces

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import hardware, jobs, media
+from pipeline import captions, hardware, jobs, media
 from pipeline.cast import cast
 from pipeline.engine import Engine, Scene, Step
 from pipeline.request import RenderRequest, RenderResult
@@ -76,13 +76,17 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         # entered first: a closed folder is told before the work
         with media.VideoWriter(path, heard.speech, plan) as writer:
             take = yield from engine.perform(scene, plan, seed=seed)
-            notices = heard.notices + take.notices
+            lines = heard.lines if request.captions != "none" else ()
+            clear = captions.keep_clear([speaker.face for speaker in heard.speakers], plan)
+            burner = captions.Burner(lines if request.captions == "burned" else (), plan, clear)
+            notices = heard.notices + take.notices + burner.notices
             del portrait, heard, scene  # large, and not needed to draw
             drawing = time.perf_counter()
             for done, frame in enumerate(take.frames, start=1):
-                writer.add(frame)
+                writer.add(burner.draw(frame, done - 1))
                 pace = (time.perf_counter() - drawing) / done
                 yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
+    written = captions.write(lines, path) if lines else ()
     take.delivered()
     return RenderResult(
         path=path,
@@ -93,6 +97,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         num_frames=plan.num_frames,
         height=plan.height,
         width=plan.width,
+        captions=written,
         notices=notices,
     )
 
