@@ -277,6 +277,11 @@ def weights_revision() -> str | None:
     return os.environ.get("PORTRAIT_WEIGHTS_REVISION") or None
 
 
+def voices_path() -> Path | None:
+    """Where PORTRAIT_VOICES says that Kokoro's network is: the file, or its folder; None where it says nothing."""
+    return Path(chosen) if (chosen := os.environ.get("PORTRAIT_VOICES")) else None
+
+
 def accepts_licence() -> bool:
     """Whether PORTRAIT_ACCEPT_LICENCE says that whoever runs this accepts the licence of the weights, as on a Space."""
     return os.environ.get("PORTRAIT_ACCEPT_LICENCE", "").lower() in ("1", "t", "true", "yes")

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -309,23 +309,33 @@ def download(
                 _forget(repository, target / file.path)
         if not _is_there(repository, known.commit, file):
             left.append(file)
-    if left:
-        with _named(repository, known.commit):
-            repository.storage.mkdir(parents=True, exist_ok=True)
-        needed = sum(file.size - _begun(repository, file) for file in left)
-        require_space(repository.storage, needed + _bytes_to_convert(repository, known, precision))
-    done, total = 0, sum(file.size for file in left)
-    for file in left:
+    _fetch_all(repository, known.commit, left, on_progress, room=_bytes_to_convert(repository, known, precision))
+    return target
 
-        def tell(here: int, before: int = done) -> None:
-            if on_progress:
-                on_progress(before + here, total)
 
-        logger.info("Downloading %s: %d bytes, of which %d are here", file.path, file.size, _begun(repository, file))
-        with _named(repository, file.path), full_disk_told(repository.storage):
-            _fetch(repository, known.commit, file, tell)
-        _note_whole(repository, file, target / file.path)
-        done += file.size
+def fetch(repository: Repository, files: Sequence[File], *, on_progress: OnProgress | None = None) -> Path:
+    """Get files whose lengths and hashes are known beforehand; the Hub is asked for nothing else.
+
+    Args:
+        repository: Its revision is a whole commit hash.
+        files: One that lies in the cache with another hash is fetched again.
+        on_progress: Told bytes done and bytes in all, of what was missing; what it raises ends the download, and what
+            has come is kept.
+
+    Returns:
+        The folder they are in.
+
+    Raises:
+        As `download`, but for the licence.
+    """
+    target = _snapshot(repository, repository.revision)
+    left = []
+    for file in files:
+        if _is_there(repository, repository.revision, file) and _digest(target / file.path, file) != file.digest:
+            _forget(repository, target / file.path)
+        if not _is_there(repository, repository.revision, file):
+            left.append(file)
+    _fetch_all(repository, repository.revision, left, on_progress)
     return target
 
 
@@ -502,6 +512,28 @@ def _forget(repository: Repository, path: Path) -> None:
     path.unlink()
     if blob.is_relative_to(repository.storage.resolve()):
         blob.unlink(missing_ok=True)
+
+
+def _fetch_all(
+    repository: Repository, commit: str, left: Sequence[File], on_progress: OnProgress | None, *, room: int = 0
+) -> None:
+    """Download files one after the other, where the disk has space for them and for `room` bytes more."""
+    if left:
+        with _named(repository, commit):
+            repository.storage.mkdir(parents=True, exist_ok=True)
+        require_space(repository.storage, sum(file.size - _begun(repository, file) for file in left) + room)
+    done, total = 0, sum(file.size for file in left)
+    for file in left:
+
+        def tell(here: int, before: int = done) -> None:
+            if on_progress:
+                on_progress(before + here, total)
+
+        logger.info("Downloading %s: %d bytes, of which %d are here", file.path, file.size, _begun(repository, file))
+        with _named(repository, file.path), full_disk_told(repository.storage):
+            _fetch(repository, commit, file, tell)
+        _note_whole(repository, file, _snapshot(repository, commit) / file.path)
+        done += file.size
 
 
 def _fetch(repository: Repository, commit: str, file: File, tell: Callable[[int], None]) -> None:

@@ -31,6 +31,21 @@ SHA256 = {
     FACE_IDENTITY: "c46d35eb26acdf16e03a67dcb62be51f3caa9968832f28e033f36c87333db55d",
     EAR: "c39b7e4d53308b28f5722d41e24226419212b51f709044d84a745802c8f62231",
 }
+# Kokoro's voices: how each speaks a sentence of 1 to 510 symbols, by 256 numbers. Source: hexgrad, in npm kokoro-js 1.2.1
+SHA256 |= {
+    f"voices/{voice}.bin": digest
+    for voice, digest in {
+        "ff_siwis": "a35f5675ad08948e326ae75fd0ea16ba5d0042e4f76b5f3d1df77d0a48c54861",
+        "ef_dora": "f66ec66bd295acb18372e37008533a9a3228483ccd294e7538d5d9294ac9a532",
+        "em_alex": "27809e9eafdcbcfff90a3016c697568676531de2a2c39cee29c96c7bd6b83e95",
+        "if_sara": "409b69248798fcdc2542330c76953d230710f19b057e59cb82fdc3c4cf71265c",
+        "im_nicola": "bc578e510d52a96d6940d46f12e96d7b3df00905dbea075113226d100e6e1ab0",
+        "pf_dora": "3da7b5b2d91847ebf5646f57631af6ececae3c29a89cd300f06edf9aa6cfe9ee",
+        "pm_alex": "0175c753f59c54e7fd5a995bedef0c5ff2fb67e0043dd3dcb2ae74ec2acbeb2a",
+        "af_heart": "d583ccff3cdca2f7fae535cb998ac07e9fcb90f09737b9a41fa2734ec44a8f0b",
+        "am_michael": "1d1f21dd8da39c30705cd4c75d039d265e9bc4a2a93ed09bc9e1b1225eb95ba1",
+    }.items()
+}
 NUM_VERTICES = 468  # of the canonical face; the landmark network adds ten for the irises
 MESH_HEADER_BYTES = 8  # before its numbers: the message's tag and length (4), vertex and primitive types (2 + 2)
 DETECTOR_SIZE, LANDMARKS_SIZE, SEGMENTATION_SIZE = 128, 256, 256  # pixels, squares: what the networks were made for
