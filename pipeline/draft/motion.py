@@ -25,7 +25,11 @@ GAZE_SHARE = 0.2  # of a look aside is made by the head, a little later
 GAZE_LAG_SECONDS = 0.25  # smoothing of that share
 HEAD_SECONDS = 0.09  # smoothing of all head motion: 3 Hz keeps a quarter of its size, 5 Hz a fiftieth
 LIMITS = {"yaw": 6.0, "pitch": 4.0, "roll": 2.0}  # degrees, approached and never reached: what the renderer hides well
-LIVELY_LIMITS = {"yaw": 10.0, "pitch": 6.5, "roll": 2.8}  # at full motion: what it hides, seen frame by frame
+LIVELY_LIMITS = {
+    "yaw": 10.0,
+    "pitch": 6.0,
+    "roll": 2.0,
+}  # at full motion; more roll would uncover what hair left behind
 MOTION_SIZE = (0.0, 2.0)  # of all head motion, at none and at full motion
 START_SECONDS, END_SECONDS = 0.8, 0.6  # the head leaves the picture's pose this slowly, and returns to it
 
@@ -126,9 +130,8 @@ def move_head(mouth: MouthTrack, *, seed: int, direction: Direction = AS_USUAL) 
     lid = lid - (1 - lid) * widened
     brow = scale(direction.expression, *BROW_SIZE) * brow
 
-    frames = np.arange(num_frames)
-    mood = scale(direction.expression, *MOOD_SIZE) * _ramp(frames / min(MOOD_SECONDS * FPS, max(num_frames / 2, 1)))
-    mood = mood * (direction.mood != "neutral")
+    taken_on = _ramp(np.arange(num_frames) / min(MOOD_SECONDS * FPS, max(num_frames / 2, 1)))
+    mood = scale(direction.expression, *MOOD_SIZE) * (direction.mood != "neutral") * taken_on
     tracks = {**turned, "brow": brow, "lid": lid, "gaze_x": gaze_x, "gaze_y": gaze_y, "mood": mood}
     return HeadTrack(**{name: track.astype(np.float32) for name, track in tracks.items()})
 
