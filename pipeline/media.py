@@ -14,12 +14,14 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Generator, Iterator
+import wave
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -44,8 +46,10 @@ from pipeline.errors import (
     SoundTooShort,
     SoundUnreadable,
 )
+from pipeline.files import written_whole
 from pipeline.plan import ClipPlan
 from pipeline.texts import LANGUAGES, Notice, say
+from pipeline.voice.spoken import Line
 
 MEBIBYTE = 2**20  # bytes
 
@@ -70,8 +74,14 @@ MAX_SOUND_MEBIBYTES = 512  # ten minutes of 96 kHz, 32-bit stereo weigh 440
 MAX_SECONDS = 600.0  # of sound: ten minutes
 MIN_SECONDS = 0.4  # of sound: ten frames; a shorter one holds no word
 SILENT_PEAK = 1e-4  # of full scale, -80 dB: below the noise of any microphone
+LEVEL_BLOCK = int(0.4 * SAMPLE_RATE)  # samples whose power is measured at once. Source: ITU-R BS.1770
 QUIET_DB = -40.0  # mean level of the louder parts, dB of full scale; a usual voice is near -20
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.999, 0.001  # of full scale; of all samples: more than 0.1 % there is not chance
+MIX_RATE = 48_000  # Hz, of a mix at most: what AAC is heard at
+MATCH_DB = 12.0  # a quiet voice is raised by this to meet the loudest at most; what lies lower is mostly noise
+CEILING = 0.97  # of full scale, where a mix is held: AAC overshoots by some hundredths
+LIMITER_SECONDS = 0.005  # in which it gives way before a peak, and after: shorter distorts, longer is heard
+MIX_BLOCK = 2**15  # samples limited at once
 MAX_BROKEN_PACKETS = 50  # about a second of MP3: damage one can hear past
 LOUDEST = 100.0  # times full scale: a float sample beyond it, like NaN, is damage and not sound
 SOUND_RATES = range(4_000, 768_001)  # Hz; a header that says otherwise lies, and would make a resampler of gigabytes
@@ -94,6 +104,12 @@ AAC_BITS_PER_SECOND = {1: 128_000, 2: 256_000}  # by channels; voice is transpar
 # at 0.76 in its first milliseconds) and, on our voices, takes twice the time for the same distance from the original.
 AAC_OPTIONS = {"aac_coder": "fast"}
 AAC_BLOCK = 1024  # samples; what the encoder takes at a time
+CAPTION_CODEC: Final = "mov_text"
+CAPTION_STYLE = b"[Script Info]\n"  # the encoder insists on one; where it says nothing, the encoder's own is taken
+LANGUAGE_TAGS = {"en": "eng", "fr": "fra", "es": "spa", "it": "ita", "pt": "por", "de": "deu"}  # ISO 639-2, as in mp4
+MILLISECOND = Fraction(1, 1000)  # seconds
+MAX_TITLE_BYTES = 255  # of a chapter's title. Source: FFmpeg, movenc.c, mov_write_chpl_tag
+MAX_CAPTION_BYTES = 2**16 - 1  # whose number goes into two bytes
 QUEUED_FRAMES = 8  # drawn and waiting for the encoder: evens out both sides' pace, 19 MB at 1080x1080
 LITTLE_SPACE = 4 * MEBIBYTE  # with less than this free, a failed write is told as a full disk
 
@@ -258,29 +274,18 @@ def load_speech(path: Path) -> Speech:
         FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong.
     """
     path = Path(path)
-    name = _check_file(path, MAX_SOUND_MEBIBYTES, SoundFileTooLarge)
-    seconds, peak, num_samples, num_clipped = Fraction(0), 0.0, 0, 0
+    seconds, num_samples, num_clipped = Fraction(0), 0, 0
     resampled = bytearray()
     mono = _Resampler(layout="mono", rate=SAMPLE_RATE)
-    for sound in _decode(path):
+    for sound in _let_in(path):
         seconds += Fraction(sound.samples.shape[1], sound.rate)
-        if seconds > MAX_SECONDS:
-            raise SoundTooLong(name=name, limit_seconds=MAX_SECONDS)
-        level = np.abs(sound.samples)
-        peak = max(peak, float(level.max()))
-        num_samples += level.size
-        num_clipped += int(np.count_nonzero(level >= CLIPPED_LEVEL))
+        num_samples += sound.samples.size
+        num_clipped += int(np.count_nonzero(np.abs(sound.samples) >= CLIPPED_LEVEL))
         for piece in mono.feed(sound):
             resampled += piece.tobytes()
     for piece in mono.feed(None):
         resampled += piece.tobytes()
 
-    if not num_samples:
-        raise SoundMissing(name=name)
-    if float(seconds) < MIN_SECONDS:
-        raise SoundTooShort(name=name, seconds=float(seconds), limit_seconds=MIN_SECONDS)
-    if peak < SILENT_PEAK:
-        raise SoundSilent(name=name, seconds=float(seconds))
     waveform = np.frombuffer(resampled, np.float32)  # writable: a bytearray's
     np.clip(waveform, -1.0, 1.0, out=waveform)  # resampling overshoots a clipped sound by some percent
     notices = []
@@ -291,11 +296,40 @@ def load_speech(path: Path) -> Speech:
     return Speech(path, waveform, float(seconds), tuple(notices))
 
 
+def _let_in(path: Path, start: Fraction = Fraction(0)) -> Generator[_Sound, None, None]:
+    """Decode a recording piece by piece, and refuse at its end what is no use.
+
+    Args:
+        path: A file in one of SOUND_FORMATS.
+        start: Seconds into the clip, which count towards its length.
+
+    Raises:
+        FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong.
+    """
+    name = _check_file(path, MAX_SOUND_MEBIBYTES, SoundFileTooLarge)
+    seconds, peak = Fraction(0), 0.0
+    for sound in _decode(path):
+        seconds += Fraction(sound.samples.shape[1], sound.rate)
+        if start + seconds > MAX_SECONDS:
+            raise SoundTooLong(name=name, limit_seconds=MAX_SECONDS)
+        peak = max(peak, float(np.abs(sound.samples).max(initial=0.0)))
+        yield sound
+    if not seconds:
+        raise SoundMissing(name=name)
+    if float(seconds) < MIN_SECONDS:
+        raise SoundTooShort(name=name, seconds=float(seconds), limit_seconds=MIN_SECONDS)
+    if peak < SILENT_PEAK:
+        raise SoundSilent(name=name, seconds=float(seconds))
+
+
 def _level_db(waveform: np.ndarray) -> float:
     """Mean level of the louder parts of a waveform, dB of full scale: BS.1770's gating without its K weighting."""
-    block = int(0.4 * SAMPLE_RATE)
-    blocks = [waveform[start : start + block] for start in range(0, len(waveform), block)]
-    powers = np.array([float(np.dot(part, part)) / len(part) for part in blocks])
+    blocks = [waveform[start : start + LEVEL_BLOCK] for start in range(0, len(waveform), LEVEL_BLOCK)]
+    return _gated_db(np.array([float(np.dot(part, part)) / len(part) for part in blocks]))
+
+
+def _gated_db(powers: np.ndarray) -> float:
+    """The same from the mean power of every LEVEL_BLOCK."""
     powers = powers[powers > 1e-7]  # absolute gate, -70 dB
     if not len(powers):
         return -np.inf
@@ -400,6 +434,140 @@ def _frame_of(sound: _Sound, sample_format: str) -> av.AudioFrame:
     return frame
 
 
+# --- several voices -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """One recording of a mix.
+
+    Args:
+        path: Its file.
+        start: Seconds into the mix.
+        seconds: Its length, by counted samples.
+        rate: Hz, the highest in it.
+        layout: "mono", or "stereo" for two channels or more.
+        level_db: Of its louder parts.
+    """
+
+    path: Path
+    start: Fraction
+    seconds: Fraction
+    rate: int
+    layout: str
+    level_db: float
+
+
+def mix_voices(voices: Sequence[tuple[Path, float]], path: Path) -> Generator[float, None, None]:
+    """Write several recordings into one, each from its own time on.
+
+    Quiet voices are raised towards the loudest. The sum is held below full scale by lowering it around its peaks. Only
+    a second of it is held at once, however long it is.
+
+    Args:
+        voices: Files in one of SOUND_FORMATS, and seconds from the start of the mix.
+        path: The WAV file: 16 bits, at the highest of the rates up to MIX_RATE, stereo where one of them has two
+            channels or more. It ends with the voice that ends last, to the sample.
+
+    Yields:
+        Share done, 0..1.
+
+    Raises:
+        ValueError: there is no voice, or one starts before 0 or at no time.
+        FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort: one is no use.
+        SoundTooLong: the mix would last more than MAX_SECONDS.
+        OutputNotWritable, DiskFull.
+    """
+    if not voices or not all(0 <= start < np.inf for _, start in voices):
+        raise ValueError(f"voices must start at 0 s or later, and there must be one; got {voices}")
+    heard = []
+    for number, (voice, start) in enumerate(voices):
+        surveying = _survey(Path(voice), Fraction(start))
+        while True:
+            try:
+                yield (number + next(surveying)) / len(voices) / 2
+            except StopIteration as finished:
+                heard.append(finished.value)
+                break
+
+    rate = min(max(voice.rate for voice in heard), MIX_RATE)
+    num_channels = 2 if any(voice.layout == "stereo" for voice in heard) else 1
+    num_samples = max(round((voice.start + voice.seconds) * rate) for voice in heard)
+    loudest_db = max(voice.level_db for voice in heard)
+    gains = [np.float32(10 ** (min(loudest_db - voice.level_db, MATCH_DB) / 20)) for voice in heard]
+    tracks = [
+        _blocks(
+            itertools.chain(_silence(round(voice.start * rate), voice.layout, rate), _decode(voice.path)),
+            _Resampler(layout=voice.layout, rate=rate),
+            num_samples=num_samples,
+            size=MIX_BLOCK,
+        )
+        for voice in heard
+    ]
+    mixed = (
+        sum((gain * block for gain, block in zip(gains, blocks, strict=True)), np.zeros((num_channels, 1), np.float32))
+        for blocks in zip(*tracks, strict=True)
+    )
+    try:
+        with written_whole(Path(path)) as part, wave.open(os.fspath(part), "wb") as file:
+            file.setparams((num_channels, 2, rate, num_samples, "NONE", ""))
+            num_written = 0
+            for block in _limited(mixed, num_channels, round(LIMITER_SECONDS * rate)):
+                file.writeframes((block.T * 32_767).round().astype("<i2").tobytes())
+                num_written += block.shape[1]
+                yield 0.5 + num_written / num_samples / 2
+    except OSError as error:
+        raise OutputNotWritable(path=str(path)) from error
+
+
+def _survey(path: Path, start: Fraction) -> Generator[float, None, _Voice]:
+    """Read a recording to its end for what a mix needs to know of it; errors are those of `_let_in`."""
+    seconds, rate, num_channels = Fraction(0), 0, 1
+    powers: list[float] = []
+    waiting, mono = np.zeros(0, np.float32), _Resampler(layout="mono", rate=SAMPLE_RATE)
+    for sound in itertools.chain(_let_in(path, start), [None]):
+        if sound is not None:
+            seconds += Fraction(sound.samples.shape[1], sound.rate)
+            rate, num_channels = max(rate, sound.rate), max(num_channels, len(sound.samples))
+        waiting = np.concatenate([waiting, *(piece[0] for piece in mono.feed(sound))])
+        if sound is None or len(waiting) >= 8 * LEVEL_BLOCK:
+            parts = np.split(waiting, range(LEVEL_BLOCK, len(waiting), LEVEL_BLOCK))
+            waiting = parts.pop()
+            powers += [float(np.dot(part, part)) / len(part) for part in parts]
+            yield float(seconds / Fraction(MAX_SECONDS))
+    powers.append(float(np.dot(waiting, waiting)) / max(len(waiting), 1))
+    layout = "mono" if num_channels == 1 else "stereo"
+    return _Voice(path, start, seconds, rate, layout, _gated_db(np.array(powers)))
+
+
+def _silence(num_samples: int, layout: str, rate: int) -> Iterator[_Sound]:
+    """Nothing, for a while."""
+    num_channels = 1 if layout == "mono" else 2
+    for start in range(0, num_samples, MIX_BLOCK):
+        yield _Sound(np.zeros((num_channels, min(MIX_BLOCK, num_samples - start)), np.float32), layout, rate)
+
+
+def _limited(blocks: Iterable[np.ndarray], num_channels: int, reach: int) -> Iterator[np.ndarray]:
+    """The same sound, lowered around every peak above CEILING; the length stays.
+
+    Args:
+        blocks: (channels, samples) float32.
+        num_channels: Of the blocks.
+        reach: Samples over which it is lowered before a peak, and raised after it.
+    """
+    from scipy import ndimage
+
+    held = np.zeros((num_channels, 2 * reach), np.float32)
+    for block in itertools.chain(blocks, [np.zeros((num_channels, 2 * reach), np.float32)]):
+        held = np.concatenate([held, block], axis=1)
+        gain = CEILING / np.maximum(np.abs(held).max(axis=0), CEILING)
+        if gain.min() < 1:
+            # the mean of minima that all have the peak in their reach is as low as the peak needs it
+            gain = ndimage.uniform_filter1d(ndimage.minimum_filter1d(gain, 2 * reach + 1), 2 * reach + 1)
+        yield np.clip(held * gain, -CEILING, CEILING)[:, 2 * reach : held.shape[1] - 2 * reach]
+        held = held[:, -4 * reach :]
+
+
 # --- the clip -----------------------------------------------------------------------------------------------------
 
 
@@ -418,16 +586,33 @@ class VideoWriter:
         path: Where the mp4 goes. A file there is replaced.
         speech: The voice. Its file is read again, for the sound at its own rate and with up to two channels.
         plan: Frames, rate and size.
+        chapters: Titles, and seconds from which and to which they last: players offer to go there.
+        captions: What is said when, one at a time and as it shall be shown (`captions.one_at_a_time`): a track that
+            players other than a page's can switch on.
+        language: Of the captions.
 
     Raises:
+        ValueError: captions are out of order or overlap.
         OutputNotWritable: the folder is missing or closed to us, or `path` is not a place for a file. Raised on
             entering, before anything is drawn.
         DiskFull, EncodingFailed: writing failed, in `add` or at the end.
         SoundUnreadable, FileMissing: the recording went away or changed meanwhile.
     """
 
-    def __init__(self, path: Path, speech: Speech, plan: ClipPlan) -> None:
+    def __init__(
+        self,
+        path: Path,
+        speech: Speech,
+        plan: ClipPlan,
+        *,
+        chapters: Sequence[tuple[str, float, float]] = (),
+        captions: Sequence[Line] = (),
+        language: str = "en",
+    ) -> None:
+        if any(line.end > later.start for line, later in itertools.pairwise(captions)):
+            raise ValueError("captions must be in order, one at a time; captions.one_at_a_time() gives them so")
         self.path, self._voice, self._plan = Path(path), speech.path, plan
+        self._chapters, self._captions, self._language = chapters, captions, language
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUED_FRAMES)
         self._num_added = 0
         self._abandoned = False
@@ -528,6 +713,14 @@ class VideoWriter:
                 layout = "mono" if len(first.samples) == 1 else "stereo"
                 sound = container.add_stream(SOUND_CODEC, rate=rate, layout=layout, options=AAC_OPTIONS)
                 sound.bit_rate = AAC_BITS_PER_SECOND[1 if layout == "mono" else 2]
+                if self._chapters:
+                    container.set_chapters([_chapter(number, *one) for number, one in enumerate(self._chapters)])
+                captions = deque(line for line in self._captions if line.start < plan.seconds)
+                if captions:
+                    written = container.add_stream(CAPTION_CODEC)
+                    written.codec_context.subtitle_header = CAPTION_STYLE
+                    written.codec_context.time_base = MILLISECOND
+                    written.metadata["language"] = LANGUAGE_TAGS.get(self._language, "und")
 
                 blocks = _blocks(
                     itertools.chain([first], sounds),
@@ -547,6 +740,8 @@ class VideoWriter:
                     while num_heard * plan.fps < (number + 1) * rate and (block := next(blocks, None)) is not None:
                         container.mux(sound.encode(_timed(block, layout, rate, num_heard)))
                         num_heard += block.shape[1]
+                    while captions and captions[0].start * plan.fps < number + 1:
+                        container.mux(_caption(captions.popleft(), written, plan.seconds))
                 if self._abandoned:
                     return
                 container.mux(picture.encode())
@@ -568,23 +763,51 @@ class VideoWriter:
         return EncodingFailed(detail=str(error))
 
 
-def _blocks(sounds: Iterator[_Sound], resampler: _Resampler, *, num_samples: int) -> Iterator[np.ndarray]:
-    """Sound in the encoder's blocks, exactly `num_samples` in all: cut, or followed by silence.
+def _chapter(number: int, title: str, start: float, end: float) -> Any:
+    """A chapter mark as PyAV takes it, its title in one row."""
+    title = " ".join("".join(one for one in title if one.isspace() or one.isprintable()).split())
+    title = title.encode("utf-8", "replace")[:MAX_TITLE_BYTES].decode("utf-8", "ignore")
+    times = {"start": round(start * 1000), "end": round(end * 1000), "time_base": MILLISECOND}
+    return {"id": number, **times, "metadata": {"title": title}}
+
+
+def _caption(line: Line, stream: Any, seconds: float) -> av.Packet:
+    """A caption as a sample of 3GPP timed text: the length of its text in two bytes, and the text.
+
+    Written here since the encoder takes ASS, in which a text cannot hold all of ASS's own signs.
+
+    Source: 3GPP TS 26.245, 5.17.
+    """
+    text = line.text.replace("\0", "").encode("utf-8", "replace")[:MAX_CAPTION_BYTES]
+    packet = av.Packet(len(text).to_bytes(2, "big") + text)
+    packet.stream, packet.time_base = stream, MILLISECOND
+    packet.pts = packet.dts = round(line.start * 1000)
+    packet.duration = round(min(line.end, seconds) * 1000) - packet.pts
+    return packet
+
+
+def _blocks(
+    sounds: Iterator[_Sound], resampler: _Resampler, *, num_samples: int, size: int = AAC_BLOCK
+) -> Iterator[np.ndarray]:
+    """Sound in blocks, exactly `num_samples` in all: cut, or followed by silence.
 
     Yields:
-        (channels, AAC_BLOCK) float32; the last may be shorter.
+        (channels, size) float32; the last may be shorter.
     """
     num_channels = 1 if resampler.layout == "mono" else 2
     waiting = np.zeros((num_channels, 0), np.float32)
     pieces = (piece for sound in itertools.chain(sounds, [None]) for piece in resampler.feed(sound))
     left = num_samples
     while left:
-        size = min(AAC_BLOCK, left)
-        while waiting.shape[1] < size:
+        size = min(size, left)
+        gathered, num_gathered = [waiting], waiting.shape[1]
+        while num_gathered < size:
             piece = next(pieces, None)
             if piece is None:
-                piece = np.zeros((num_channels, size - waiting.shape[1]), np.float32)
-            waiting = np.concatenate([waiting, piece], axis=1)
+                piece = np.zeros((num_channels, size - num_gathered), np.float32)
+            gathered.append(piece)
+            num_gathered += piece.shape[1]
+        waiting = np.concatenate(gathered, axis=1)
         yield waiting[:, :size]
         waiting = waiting[:, size:]
         left -= size
