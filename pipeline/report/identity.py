@@ -39,7 +39,7 @@ def describe(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     if shrink < 0.5:  # areas first: sampling a large face directly would alias
         factor = 2 * shrink
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        move[:, :2] /= factor
+        move[:, :2] = move[:, :2] / factor
     chip = cv2.warpAffine(picture, move, (CHIP_PX, CHIP_PX), flags=cv2.INTER_LINEAR)
     network, turn = _network()
     with turn:
