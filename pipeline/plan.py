@@ -49,7 +49,7 @@ class Composition(NamedTuple):
 COMPOSITIONS = {
     SQUARE: Composition(0.46, 0.47),  # a portrait: room for hair and shoulders, enough pixels for lips
     "9:16": Composition(0.30, 0.37),  # as telephones are held: the eyes on the upper third, shoulders and chest below
-    "16:9": Composition(0.40, 0.42),  # as films frame who speaks: the eyes near the upper third
+    "16:9": Composition(0.38, 0.45),  # as films frame who speaks: the eyes above the middle, air over a hat
 }
 
 

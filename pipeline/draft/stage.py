@@ -14,6 +14,7 @@ from pipeline.plan import Box
 # From the middle of a face, in its heights. Below: what the neck moves ends 0.55 under the chin, at 1.05.
 WINDOW_BESIDE, WINDOW_ABOVE, WINDOW_BELOW = 1.3, 1.15, 1.25
 WHOLE_SHARE = 0.6  # of the frame from which a single face's window is all of it: less would save little
+NEARLY_SQUARE = 1.2  # sides of a frame that can be a window: the network that finds the person takes squares
 # Face heights inside a window's borders over which movement dies away: hair and shoulders go on beyond them.
 FADES_BESIDE, FADES_ABOVE, FADES_BELOW = 0.5, 0.3, 0.1
 FADES_TO_NEIGHBOUR = 0.1  # at least, towards another face; from the cheek on where there is more
@@ -67,7 +68,7 @@ class Stage:
             skin = crop_skin(portrait, crop, size, window.place)
             corner = np.array([window.columns.start, window.rows.start, 0], np.float32)
             fading = 1 - _inside(window, window.fades) if any(window.fades) else None
-            self.puppets.append(Puppet(skin, points - corner, models.person_mask(self._still[window.place]), fading))
+            self.puppets.append(Puppet(skin, points - corner, _person_in(self._still, window), fading))
             self._borders.append(_strips(window))
 
     def draw(self, moments: Sequence[Moment]) -> np.ndarray:
@@ -110,7 +111,7 @@ def windows_around(landmarks: Sequence[np.ndarray], size: tuple[int, int]) -> li
     fades = [np.array([[FADES_ABOVE, FADES_BELOW], [FADES_BESIDE] * 2]) * tall for tall in heights]
     if len(landmarks) == 2:
         _part(reaches, ovals, fades, heights)
-    elif np.prod(np.ptp(reaches[0], axis=1)) > WHOLE_SHARE * np.prod(size):
+    elif max(size) < NEARLY_SQUARE * min(size) and np.prod(np.ptp(reaches[0], axis=1)) > WHOLE_SHARE * np.prod(size):
         reaches[0] = np.array([[0, size[0]], [0, size[1]]], float)
 
     windows = []
@@ -141,6 +142,17 @@ def _part(reaches: list[np.ndarray], ovals: list[np.ndarray], fades: list[np.nda
         reaches[face][axis, side] = border
         cheek = float(abs(border - ovals[face][axis, side]))
         fades[face][axis, side] = max(FADES_TO_NEIGHBOUR * heights[face], min(cheek, fades[face][axis, side]))
+
+
+def _person_in(frame: np.ndarray, window: Window) -> np.ndarray:
+    """The person's mask in a window, found in a square around it as far as the frame has one: nothing is squeezed."""
+    side = max(window.rows.stop - window.rows.start, window.columns.stop - window.columns.start)
+    around, inner = [], []
+    for part, length in zip(window.place, frame.shape, strict=False):
+        start = min(max((part.start + part.stop - side) // 2, 0), max(length - side, 0))
+        around.append(slice(start, min(start + side, length)))
+        inner.append(slice(part.start - start, part.stop - start))
+    return models.person_mask(frame[tuple(around)])[tuple(inner)]
 
 
 def _inside(window: Window, bands: tuple[float, float, float, float]) -> np.ndarray:
