@@ -54,16 +54,16 @@ class Mood:
 MOOD_FACES = {
     "neutral": Mood(),
     "happy": Mood(brows={"startle": 0.25}, lips={"smile": 1.0}, squint=0.8),
-    "sad": Mood(brows={"worry": 1.0}, lips={"droop": 0.75}, lid=0.12, slant=-0.5, shut=0.97, relax=1.0, narrow=0.6),
+    "sad": Mood(brows={"worry": 1.0}, lips={"droop": 0.75}, lid=0.12, slant=-0.5, shut=1.0, relax=1.0, narrow=0.6),
     "angry": Mood(
-        brows={"frown": 1.0}, lips={"droop": 0.3, "press": 0.7}, squint=0.6, slant=1.0, shut=0.97, relax=0.9, narrow=0.6
+        brows={"frown": 1.0}, lips={"droop": 0.3, "press": 0.7}, squint=0.6, slant=1.0, shut=1.0, relax=0.9, narrow=0.6
     ),
     "surprised": Mood(brows={"startle": 1.2}, lid=-1.0, jaw=0.28, shut=0.8, relax=0.9, narrow=0.7),
 }
 ROUNDED_MOOD = 0.6  # of a mood's lips given up for a full "u"
 GLASSES_BROWS = 0.25  # of a mood's brows kept behind glasses, whose rims would bend with them
 SMILING_LIFT = 0.16  # units that the corners of a broad smile in the picture stand above its middle
-SMILING_MOOD = 0.7  # of a happy mood's smile that such a face has already
+SMILING_SPARED = {"smile": 0.7, "droop": 0.5}  # of these movements on such a face: it smiles, and its skin is drawn
 
 
 def act(mouth: MouthTrack, head: HeadTrack, face: FaceGeometry, direction: Direction = AS_USUAL) -> Iterator[Moment]:
@@ -107,8 +107,8 @@ def act(mouth: MouthTrack, head: HeadTrack, face: FaceGeometry, direction: Direc
             above = felt * (GLASSES_BROWS if face.has_glasses else 1.0)
             movements |= {name: weight * above for name, weight in mood.brows.items()}
             for name, weight in mood.lips.items():
-                share = 1 - SMILING_MOOD * smiling if name == "smile" else 1.0
-                movements[name] = max(movements.get(name, 0.0), weight * share * rounded)
+                share = weight * (1 - SMILING_SPARED.get(name, 0.0) * smiling)
+                movements[name] = max(movements.get(name, 0.0), share * rounded)
             movements["jaw"] += mood.jaw * felt * open_lips * (1 - pucker) * max(1 - jaw, 0.0)
             movements["relax"] = max(movements["relax"], mood.relax * min(felt, 1.0))
             movements["wide"] -= mood.narrow * smiling * rounded

@@ -25,11 +25,7 @@ GAZE_SHARE = 0.2  # of a look aside is made by the head, a little later
 GAZE_LAG_SECONDS = 0.25  # smoothing of that share
 HEAD_SECONDS = 0.09  # smoothing of all head motion: 3 Hz keeps a quarter of its size, 5 Hz a fiftieth
 LIMITS = {"yaw": 6.0, "pitch": 4.0, "roll": 2.0}  # degrees, approached and never reached: what the renderer hides well
-LIVELY_LIMITS = {
-    "yaw": 10.0,
-    "pitch": 6.0,
-    "roll": 2.0,
-}  # at full motion; more roll would uncover what hair left behind
+LIVELY_LIMITS = {"yaw": 10.0, "pitch": 6.0, "roll": 2.0}  # at full motion; roll would uncover what hair leaves behind
 MOTION_SIZE = (0.0, 2.0)  # of all head motion, at none and at full motion
 START_SECONDS, END_SECONDS = 0.8, 0.6  # the head leaves the picture's pose this slowly, and returns to it
 
