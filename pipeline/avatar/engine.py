@@ -4,21 +4,20 @@ Imports no torch: on a Space with ZeroGPU the page's own process only hands out 
 """
 
 import itertools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import face as faces
 from pipeline import hardware
 from pipeline.avatar import costs, hub
 from pipeline.background import in_background
-from pipeline.engine import Scene, Step, Take
+from pipeline.engine import Scene, Speaker, Step, Take
 from pipeline.errors import PlanDoesNotFit
 from pipeline.hardware import Machine, Placement
 from pipeline.jobs import Job
-from pipeline.plan import ClipPlan, frames_of
+from pipeline.plan import Box, ClipPlan, frames_of, plan_clip
 from pipeline.request import RenderRequest
 from pipeline.texts import LANGUAGES, Notice
 
@@ -59,14 +58,22 @@ class AvatarEngine:
             self.repository = replace(hub.Repository(**kept), cache_dir=Path(kept["cache_dir"]))
 
     def plan(self, scene: Scene, *, size: int) -> costs.AvatarPlan:
-        """The whole picture, its shorter side `size`. See `pipeline.engine.Engine`."""
-        return plan_avatar(
+        """What the framing shows of the picture, its shorter side `size`. See `pipeline.engine.Engine`."""
+        framed = plan_clip(
+            seconds=scene.speech.seconds,
+            size=size,
+            picture_size=scene.portrait.shape[:2],
+            faces=[speaker.face.box for speaker in scene.speakers],
+            framing=scene.framing,
+        )
+        asked = asked_for(
             replace(self.request, size=size),
             seconds=scene.speech.seconds,
-            picture_size=scene.portrait.shape[:2],
+            picture_size=(round(framed.crop.height), round(framed.crop.width)),
             machine=self.machine,
             repository=self.repository,
         )
+        return replace(costs.plan_avatar(**asked), crop=framed.crop)
 
     def told(self, plan: costs.AvatarPlan) -> Notice:
         """A plan in words: what will be made, how long it takes, what it needs."""
@@ -102,11 +109,14 @@ class AvatarEngine:
             "num_inference_steps": plan.num_inference_steps,
             "guidance_scale": plan.guidance_scale,
             "preset": plan.preset,
-            "face": _box(scene.speakers[0].face),
+            "crop": _as_list(plan.crop),
+            "faces": [_in_crop(speaker.face.box, plan.crop) for speaker in scene.speakers],
+            "starts": [speaker.start for speaker in scene.speakers],
         }
         if self.job is None:
             placed = {"placement": plan.placement, "tiling": plan.tiling}
-            job = Job.create(replace(self.request, seed=seed), facts=facts | placed, needed=plan.work.job_bytes)
+            settled = _settled(replace(self.request, seed=seed), scene.speakers)
+            job = Job.create(settled, facts=facts | placed, needed=plan.work.job_bytes)
         else:
             job = self.job
             job.check(facts | {name: job.facts[name] for name in ("placement", "tiling")})
@@ -150,58 +160,23 @@ class AvatarEngine:
         }
 
 
-def plan_avatar(
+def asked_for(
     request: RenderRequest,
     *,
     seconds: float,
     picture_size: tuple[int, int],
     machine: Machine | None = None,
     repository: hub.Repository | None = None,
-) -> costs.AvatarPlan:
-    """How a request would be made, and what that costs.
+) -> dict[str, Any]:
+    """A request as `costs.plan_avatar` and `costs.alternatives` read it: their arguments by name.
 
     Args:
         request: What is asked for.
         seconds: Length of the speech.
-        picture_size: (height, width) of the picture, pixels.
+        picture_size: (height, width) of what is shown of the picture, pixels.
         machine: Where; None measures this one, which takes some seconds the first time.
         repository: Where the weights come from; None for the published ones.
-
-    Raises:
-        AvatarError: as `costs.plan_avatar`.
     """
-    return costs.plan_avatar(**_asked(request, seconds, picture_size, machine, repository))
-
-
-def alternatives(
-    request: RenderRequest,
-    *,
-    seconds: float,
-    picture_size: tuple[int, int],
-    machine: Machine | None = None,
-    repository: hub.Repository | None = None,
-) -> list[costs.AvatarPlan]:
-    """What is faster than the request and fits; arguments and errors are those of `plan_avatar`."""
-    return costs.alternatives(**_asked(request, seconds, picture_size, machine, repository))
-
-
-def every_plan(request: RenderRequest, *, seconds: float, picture_size: tuple[int, int]) -> list[costs.AvatarPlan]:
-    """The request in every size and number of steps on offer that fits; arguments and errors are `plan_avatar`'s."""
-    plans, asked = [], _asked(request, seconds, picture_size, None, None)
-    for size, steps in itertools.product(costs.SIZES, costs.STEPS):
-        with suppress(PlanDoesNotFit):
-            plans.append(costs.plan_avatar(**{**asked, "size": size, "steps": steps}))
-    return plans
-
-
-def _asked(
-    request: RenderRequest,
-    seconds: float,
-    picture_size: tuple[int, int],
-    machine: Machine | None,
-    repository: hub.Repository | None,
-) -> dict[str, Any]:
-    """A request as the cost model reads it."""
     repository = repository or hub.published()
     machine = machine or hardware.measure_machine(repository.storage)
     precision = costs.precision_on(machine.device)
@@ -218,9 +193,34 @@ def _asked(
     }
 
 
-def _box(face: faces.Face) -> list[float]:
-    """Left, top, width and height of a face, as the pipeline takes it."""
-    return [face.box.left, face.box.top, face.box.width, face.box.height]
+def every_plan(asked: dict[str, Any]) -> list[costs.AvatarPlan]:
+    """What was asked for, as `asked_for` gives it, in every size and number of steps on offer that fits."""
+    plans = []
+    for size, steps in itertools.product(costs.SIZES, costs.STEPS):
+        with suppress(PlanDoesNotFit):
+            plans.append(costs.plan_avatar(**{**asked, "size": size, "steps": steps}))
+    return plans
+
+
+def _settled(request: RenderRequest, speakers: Sequence[Speaker]) -> RenderRequest:
+    """The request with recordings in place of a script, which need not be spoken again when the job goes on."""
+    recordings: dict[str, Any] = {}
+    for prefix, speaker in zip(("", "second_"), speakers, strict=False):
+        recordings |= {f"{prefix}speech": speaker.speech.path}
+        if request.script:
+            recordings |= {f"{prefix}text": speaker.text, f"{prefix}voice": None}
+    if len(speakers) > 1:
+        recordings["second_start"] = speakers[1].start
+    return replace(request, script="", **recordings)
+
+
+def _as_list(box: Box) -> list[float]:
+    return [box.left, box.top, box.width, box.height]
+
+
+def _in_crop(face: Box, crop: Box) -> list[float]:
+    """Left, top, width and height of a face in the part of the picture that is shown, as the pipeline takes it."""
+    return _as_list(replace(face, left=face.left - crop.left, top=face.top - crop.top))
 
 
 def _notices(job: Job) -> Generator[Notice, None, None]:

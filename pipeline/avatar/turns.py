@@ -1,12 +1,13 @@
 """Two voices in one picture: each moves its own face, and only while it sounds. Masks and waveforms, no weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_closing, binary_dilation
 
-from pipeline.avatar.portrait import face_mask
+from pipeline.avatar.portrait import face_mask, scaled_box
 from pipeline.avatar.presets import FRAMES_PER_LATENT, SAMPLE_RATE
 from pipeline.draft import speech
 from pipeline.plan import FPS
@@ -21,6 +22,21 @@ def on_the_clips_time(waveforms: Sequence[np.ndarray], starts: Sequence[float]) 
         np.concatenate([np.zeros(round(start * SAMPLE_RATE), np.float32), waveform])
         for waveform, start in zip(waveforms, starts, strict=True)
     ]
+
+
+def faces_or_masks(portrait: np.ndarray, waveforms: Sequence[np.ndarray], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Which part of the picture each voice moves, as the pipeline takes it.
+
+    Args:
+        portrait: (rows, columns, 3): what is shown of the picture.
+        waveforms: As in `turn_masks`.
+        facts: A job's: `faces`, boxes in pixels of the portrait, and `height`, `width`, `num_frames` of the clip.
+    """
+    if len(waveforms) == 1:
+        return {"faces": facts["faces"]}
+    height, width = facts["height"], facts["width"]
+    boxes = [scaled_box(box, portrait, height, width) for box in facts["faces"]]
+    return {"face_masks": turn_masks(waveforms, boxes, height=height, width=width, num_frames=facts["num_frames"])}
 
 
 def turns(waveform: np.ndarray, num_frames: int) -> np.ndarray:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from pipeline import hardware, media
-from pipeline.avatar import calibrate, costs, hub, parallel, placing, preview, speed
+from pipeline import hardware, media, separation
+from pipeline.avatar import calibrate, costs, hub, parallel, placing, preview, speed, turns
 from pipeline.avatar.autoencoder import frame_to_uint8
 from pipeline.avatar.cards import ZERO_GPU
 from pipeline.avatar.checkpoints import Checkpoints
@@ -28,6 +28,7 @@ from pipeline.avatar.sampler import DenoisingRun, make_scheduler
 from pipeline.avatar.schedule import plan_step
 from pipeline.avatar.tilings import TILINGS
 from pipeline.background import HEARTBEAT_SECONDS, in_background
+from pipeline.direction import mood_words, motion_ids
 from pipeline.engine import Step
 from pipeline.errors import DeviceMemoryFull
 from pipeline.files import written_whole
@@ -268,17 +269,26 @@ class _Work:
 
         def encode() -> None:
             facts, request = self.job.facts, self.job.request
+            left, top, across, down = map(round, facts["crop"])
+            portrait = media.load_portrait(request.portrait)[top : top + down, left : left + across]
+            voices = turns.on_the_clips_time(
+                [_alone(path) for path in (request.speech, request.second_speech) if path is not None],
+                facts["starts"],
+            )
+            motion_pose, motion_exp = motion_ids(request.direction)
             run = pipe.prepare(
-                media.load_portrait(request.portrait),
-                media.load_speech(request.speech).waveform,
-                request.prompt,
+                portrait,
+                voices,
+                f"{request.prompt} {mood_words(request.mood)}".strip(),
                 height=facts["height"],
                 width=facts["width"],
                 num_frames=facts["num_frames"],
                 num_inference_steps=facts["num_inference_steps"],
                 guidance_scale=facts["guidance_scale"],
                 seed=request.seed,
-                faces=[facts["face"]],
+                **turns.faces_or_masks(portrait, voices, facts),
+                motion_pose=motion_pose,
+                motion_exp=motion_exp,
                 **self._preset.settings,
                 cache_dir=hardware.cache_folder() / "prompts",
                 tiling=facts["tiling"],
@@ -382,6 +392,17 @@ class _Work:
 
         with _memory_told():
             return (yield from in_background(work, step, pool=self.pool, stop=stop))
+
+
+def _alone(recording: Path) -> np.ndarray:
+    """A recording's voice without what is behind it: (samples,) float32, 16 000 Hz."""
+    separating = separation.voice_only(media.load_speech(recording).waveform)
+    try:
+        while True:
+            next(separating)
+    except StopIteration as finished:
+        waveform: np.ndarray = finished.value
+        return waveform
 
 
 @contextmanager

@@ -33,7 +33,9 @@ FACTS = {
     "num_frames": NUM_FRAMES,
     "guidance_scale": 7.5,
     "preset": "published",
-    "face": [180.0, 120.0, 160.0, 200.0],
+    "crop": [0.0, 0.0, 512.0, 512.0],
+    "faces": [[180.0, 120.0, 160.0, 200.0]],
+    "starts": [0.0],
     "placement": "resident",
     "tiling": "17-frames",
 }

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from pipeline.avatar import speed, tiny, work
+from pipeline.avatar.checkpoints import Checkpoints
+from pipeline.avatar.presets import MOTION_EXP, MOTION_POSE
 from pipeline.engine import Step
 from pipeline.errors import DeviceMemoryFull, JobBusy
 from pipeline.hardware import Placement
@@ -28,7 +30,9 @@ FACTS = {
     "num_inference_steps": STEPS,
     "guidance_scale": 7.5,
     "preset": "published",
-    "face": [180.0, 120.0, 160.0, 200.0],
+    "crop": [0.0, 0.0, 512.0, 512.0],
+    "faces": [[180.0, 120.0, 160.0, 200.0]],
+    "starts": [0.0],
     "placement": "resident",
     "tiling": "17-frames",
     "precision": "fp8",
@@ -51,11 +55,46 @@ def make_job(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             engine="avatar",
             seed=7,
             prompt="A woman speaks." if "prompt" not in changes else changes.pop("prompt"),
+            **{name: changes.pop(name) for name in ("motion", "expression", "mood") if name in changes},
         )
         facts = {**FACTS, "weights": str(weights), "converted": str(weights / "converted"), **changes}
         return Job.create(request, root=tmp_path / "jobs", facts=facts)
 
     return make
+
+
+def test_two_voices_move_two_faces(make_job: Any, weights: Path, tmp_path: Path) -> None:
+    """Which of them is the second one's decides what is drawn, and so does when it begins."""
+    one, other = [100.0, 120.0, 120.0, 160.0], [300.0, 120.0, 120.0, 160.0]
+    voices = EXAMPLES / "voices"
+    request = RenderRequest(
+        portrait=EXAMPLES / "portraits" / "woman_facing_camera.jpg",
+        speech=voices / "english_lively_5s.wav",
+        second_speech=voices / "english_calm_8s.wav",
+        engine="avatar",
+        seed=7,
+    )
+    clips = []
+    for faces, start in (([one, other], 0.2), ([other, one], 0.2), ([one, other], 0.6)):
+        facts = {**FACTS, "weights": str(weights), "converted": str(weights / "converted")}
+        job = Job.create(request, root=tmp_path / "jobs", facts={**facts, "faces": faces, "starts": [0.0, start]})
+        finish(job)
+        clips.append(frames_of(job))
+    assert clips[0].shape == (NUM_FRAMES, 32, 48, 3)
+    assert (clips[0] != clips[1]).any() and (clips[0] != clips[2]).any()
+
+
+def test_direction_reaches_the_network(make_job: Any) -> None:
+    conditions = []
+    for asked in ({}, {"motion": 1.0, "expression": 0.0}, {"mood": "sad"}):
+        job = make_job(**asked)
+        while (run := Checkpoints(job.run_folder).load()) is None:
+            next(work.work_on(job.folder, 0))
+        conditions.append(run.conditions)
+    usual, lively, sad = conditions
+    assert (usual.motion_pose, usual.motion_exp) == (MOTION_POSE, MOTION_EXP)
+    assert lively.motion_pose > MOTION_POSE and lively.motion_exp < MOTION_EXP
+    assert not torch.equal(usual.prompt.prompt_embeds, sad.prompt.prompt_embeds)
 
 
 def frames_of(job: Job) -> np.ndarray:
