@@ -171,7 +171,9 @@ FRENCH = _sounds("""
     oh=o eh=e hein=ɛ̃ ouais=w.ɛ poêle=p.w.a.l moelle=m.w.a.l ième=j.ɛ.m clé=k.l.e plus=p.l.y moins=m.w.ɛ̃ jus=ʒ.y
     dessus=d.ə.s.y dessous=d.ə.s.u pied=p.j.e pieds=p.j.e le=l.ə la=l.a de=d.ə je=ʒ.ə me=m.ə te=t.ə se=s.ə ce=s.ə
     ne=n.ə que=k.ə j=ʒ l=l d=d m=m t=t s=s n=n c=s qu=k jusqu=ʒ.y.s.k lorsqu=l.ɔ.ʁ.s.k puisqu=p.ɥ.i.s.k quelqu=k.ɛ.l.k
-    aujourd=o.ʒ.u.ʁ.d hui=ɥ.i presqu=p.ʁ.ɛ.s.k
+    aujourd=o.ʒ.u.ʁ.d hui=ɥ.i presqu=p.ʁ.ɛ.s.k clip=k.l.i.p clips=k.l.i.p stop=s.t.ɔ.p virus=v.i.ʁ.y.s campus=k.ɑ̃.p.y.s
+    bonus=b.ɔ.n.y.s terminus=t.ɛ.ʁ.m.i.n.y.s processus=p.ʁ.ɔ.s.e.s.y.s consensus=k.ɔ̃.s.ɛ̃.s.y.s
+    prospectus=p.ʁ.ɔ.s.p.ɛ.k.t.y.s patient=p.a.s.j.ɑ̃ patients=p.a.s.j.ɑ̃ impatient=ɛ̃.p.a.s.j.ɑ̃ quotient=k.ɔ.s.j.ɑ̃
 """)
 SAID_ER = frozenset(
     _words("""
@@ -187,7 +189,8 @@ SAID_ENT = frozenset(  # -ent as a nasal; other words in -ent (not -ment) are ta
         intelligent lent négligent occident occurrent orient parent patient permanent pertinent prudent président
         présent quotient récent résident récipient serpent souvent succulent talent torrent transparent
         trident urgent vent violent imprudent décent indécent turbulent conscient inconscient efficient adhérent
-        concurrent
+        concurrent précédent compétent réticent adjacent décadent polyvalent ambivalent fervent sergent onguent vincent
+        laurent florent
     """)
 )
 LIAISON = {  # words whose mute last consonant is heard before a vowel
@@ -229,10 +232,12 @@ SPELLING = rf"""
             ui=ɥ i|ue(?=s?$)=y|u(?=[aéèoeê])=ɥ|u=y
             (?<=[bcdfgptv][rl])i(?=[{V}])=i j|ie(?=s?$)=i|ies$=i|i(?=[aéèêoôeu])=j|i=i
     y(?=[{V}])=j|y=i
+            (?<![ao])tien(?=t$)=t j ɛ̃
             er$=e|ers$=e|ez$=e|et(?=s?$)=ɛ|ed$=e|es$=|e$=
     e(?=[{C}][bcdfgjkmnpqstvxzç]|r[{C}]|l[{C}]|[{C}]$|x|tt|ff|pp)=ɛ
             e=ə|a=a|o=ɔ
             (?<=s)ti(?=on)=t j|ti(?=on|onn|el|eux|eus|al$|aux|ent$|ence|enc)=s j
+            (?<!pe)(?<!n)ct(?=s?$)=k t
     tch=tʃ|chr=k ʁ|chl=k l|ch=ʃ|sch=ʃ|sh=ʃ|ph=f|th=t
             gn=ɲ|(?<=n)g(?=s?$)=|gg=ɡ|gu(?=[eéèêiîy])=ɡ|g(?=[eéèêiîy])=ʒ|gt?s?$=|g=ɡ|j=ʒ
             cc(?=[eéèêiîy])=k s|cc=k|ck=k|cq=k|sc(?=[eéèêiîy])=s|c(?=[eéèêiîy])=s|ç=s|(?<=n)cs?$=|c=k|q=k|kk=k|k=k
