@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from pipeline.draft.motion import HeadTrack, move_head
+from pipeline.direction import MOODS, Direction
+from pipeline.draft.motion import GAZE_LIMIT, LIVELY_LIMITS, HeadTrack, move_head
 from pipeline.draft.speech import MouthTrack
 from pipeline.plan import FPS
 
@@ -221,3 +222,114 @@ def test_ten_minutes_take_less_than_two_seconds() -> None:
     started = time.process_time()
     move_head(speech, seed=1)
     assert time.process_time() - started < 2
+
+
+def directed(speech: MouthTrack, **direction: float | str) -> list[HeadTrack]:
+    """A voice's tracks by twelve seeds."""
+    return [move_head(speech, seed=seed, direction=Direction(**direction)) for seed in SEEDS]  # type: ignore[arg-type]
+
+
+def sway(tracks: list[HeadTrack]) -> float:
+    """Degrees: how far heads are turned from the portrait's pose, root mean square."""
+    return float(np.sqrt(np.mean([track.yaw**2 + track.pitch**2 + track.roll**2 for track in tracks])))
+
+
+@pytest.fixture(scope="module")
+def speech() -> MouthTrack:
+    return voice(60, ((12, 13), (25, 26.2), (41, 41.8)))
+
+
+def test_the_middle_of_the_sliders_moves_as_before_there_were_any() -> None:
+    """Recorded from the version before; the quality tables and the examples' clips were made with it."""
+    track = move_head(voice(12, ((5, 5.8),)), seed=4, direction=Direction(motion=0.5, expression=0.5))
+    recorded = {
+        "yaw": (3.1518006, 0.6702126, 0.0350997),
+        "pitch": (-0.0891022, -0.1619597, -2.4279737),
+        "roll": (1.1131432, -0.0245892, 0.2699131),
+        "shift_x": (-0.0038617, 0.0004958, 0.0008804),
+        "brow": (0.30202, -0.0001061, -0.3658239),
+        "gaze_x": (-2.9297717, -1.8377257, -1.3562568),
+        "gaze_y": (0.1648741, 0.1343154, 2.7285533),
+    }
+    for name, values in recorded.items():
+        np.testing.assert_allclose(getattr(track, name)[[60, 137, 250]], values, atol=1e-5, err_msg=name)
+    assert np.sqrt(np.mean(track.lid**2)) == pytest.approx(0.2086809, abs=1e-5)
+    assert not track.mood.any()
+
+
+def test_a_still_head_does_not_move_at_all_while_lids_and_eyes_live(speech: MouthTrack) -> None:
+    for track in directed(speech, motion=0.0):
+        for name in ("yaw", "pitch", "roll", "shift_x", "shift_y"):
+            assert not getattr(track, name).any(), name
+        assert len(blinks(track)) >= 5
+        assert track.gaze_x.std() > 0.5
+
+
+def test_head_motion_and_blink_rate_rise_with_the_slider(speech: MouthTrack) -> None:
+    settings = [directed(speech, motion=motion) for motion in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert (np.diff([sway(tracks) for tracks in settings]) > 0.3).all()
+    assert (np.diff([np.mean([len(blinks(track)) for track in tracks]) for tracks in settings]) > 1).all()
+    assert sway(settings[-1]) > 1.6 * sway(settings[2])
+
+
+def test_even_eight_seconds_show_the_order() -> None:
+    still, usual, lively = (directed(voice(8, ((4, 4.6),)), motion=motion) for motion in (0.0, 0.5, 1.0))
+    assert sway(still) == 0 < sway(usual) < sway(lively)
+    rates = [np.mean([len(blinks(track)) for track in tracks]) for tracks in (still, usual, lively)]
+    assert rates[0] < rates[1] < rates[2]
+
+
+def test_a_lively_head_stays_slow_and_within_what_the_renderer_hides(speech: MouthTrack) -> None:
+    for track in directed(speech, motion=1.0, expression=1.0):
+        for name, limit in LIVELY_LIMITS.items():
+            assert np.abs(getattr(track, name)).max() <= limit
+            power = np.abs(np.fft.rfft(getattr(track, name))) ** 2
+            hertz = np.fft.rfftfreq(len(track.yaw), 1 / FPS)
+            assert power[hertz > 3].sum() < 0.01 * power[hertz > 0].sum(), name
+        assert max(np.abs(track.gaze_x).max(), np.abs(track.gaze_y).max()) <= GAZE_LIMIT
+
+
+def test_motion_leaves_the_face_and_expression_leaves_the_blinks(speech: MouthTrack) -> None:
+    usual, lively, expressive = (
+        move_head(speech, seed=3, direction=Direction(**asked))
+        for asked in ({}, {"motion": 1.0}, {"expression": 1.0, "mood": "sad"})
+    )
+    assert (usual.brow == lively.brow).all()
+    assert (blinks(usual) == blinks(expressive)).all()
+
+
+def test_brows_and_looks_aside_grow_with_expression(speech: MouthTrack) -> None:
+    brows, looks = [], []
+    for expression in (0.0, 0.25, 0.5, 0.75, 1.0):
+        tracks = directed(speech, expression=expression, motion=0.0)
+        brows.append(np.mean([np.abs(track.brow).max() for track in tracks]))
+        looks.append(np.mean([np.percentile(np.hypot(track.gaze_x, track.gaze_y), 90) for track in tracks]))
+    assert brows[0] == 0
+    assert (np.diff(brows) > 0.1).all()
+    assert (np.diff(looks) > 0.2).all()
+
+
+def test_lids_widen_with_the_brows_of_the_expressive_alone(speech: MouthTrack) -> None:
+    for track in directed(speech, expression=0.5):
+        assert track.lid.min() == 0
+    for track in directed(speech, expression=1.0):
+        assert -1 <= track.lid.min() < -0.1
+        assert np.corrcoef(track.lid[track.lid < 0], track.brow[track.lid < 0])[0, 1] < -0.8
+
+
+@pytest.mark.parametrize("mood", sorted(set(MOODS) - {"neutral"}))
+def test_a_mood_comes_within_a_second_and_stays(mood: str) -> None:
+    for seconds in (0.4, 1.0, 8.0):
+        track = move_head(voice(seconds), seed=1, direction=Direction(mood=mood))
+        assert track.mood[0] == 0  # the clip begins with the picture's own face
+        assert (np.diff(track.mood) >= 0).all()
+        assert np.abs(np.diff(track.mood)).max() < 0.4
+        assert (track.mood[min(FPS, len(track.mood) // 2 + 1) :] == 1).all()
+
+
+def test_a_mood_grows_with_expression() -> None:
+    sizes = [
+        move_head(voice(4), seed=1, direction=Direction(mood="happy", expression=expression)).mood[-1]
+        for expression in (0.0, 0.5, 1.0)
+    ]
+    assert 0.2 < sizes[0] < sizes[1] == 1 < sizes[2]
