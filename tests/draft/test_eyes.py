@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline import face, media
-from pipeline.draft.eyes import both_eyes, fit_lids
-from pipeline.draft.geometry import LEFT_EYE_LOWER, LEFT_EYE_UPPER, LEFT_IRIS, RIGHT_EYE_UPPER
-from tests.draft.conftest import PORTRAITS
+from pipeline.draft.eyes import both_eyes
+from pipeline.draft.geometry import LEFT_EYE_LOWER, LEFT_EYE_UPPER, LEFT_IRIS
 
 
 def darkest(pixels):
@@ -64,18 +62,37 @@ def test_an_eye_that_is_closed_in_the_picture_does_not_blink(smile):
     np.testing.assert_array_equal(eye.draw(1.0, 0, 0), eye.draw(0.0, 0, 0))
 
 
-def test_lids_placed_by_hand_grow_to_a_drawn_eyes_outline():
-    """A fox whose eyes are larger than the average face's: the lids are laid on the dark outline of both."""
-    portrait = media.load_portrait(PORTRAITS / "drawing_of_a_fox.jpg")
-    points = ((306, 334), (461, 334), (308, 497), (459, 497), (384, 572))
-    placed = face.locate(portrait, name="fox", points=points).landmarks
-    fitted = fit_lids(portrait, placed)
-    for upper in (LEFT_EYE_UPPER, RIGHT_EYE_UPPER):
-        assert np.ptp(fitted[upper, 0]) > 1.1 * np.ptp(placed[upper, 0])
-    np.testing.assert_array_equal(fitted[468:], placed[468:])
-    assert all(eye.can_blink for eye in both_eyes(portrait, fitted))
+def test_an_eye_does_not_blink_alone(smile):
+    """Where one eye cannot close, closing the other would be a wink."""
+    landmarks = smile.landmarks.copy()
+    landmarks[LEFT_EYE_UPPER + LEFT_EYE_LOWER, 1] = landmarks[LEFT_IRIS[0], 1]
+    assert not any(eye.can_blink for eye in both_eyes(smile.frame, landmarks))
 
 
-def test_lids_on_bare_fur_are_shut_for_good(smile):
-    flat = np.full_like(smile.frame, 140)
-    assert not any(eye.can_blink for eye in both_eyes(flat, fit_lids(flat, smile.landmarks)))
+def seen_of(eye, lid=0.0, **drawn):
+    """How many pixels of the window differ from the eye closed."""
+    seen = eye.draw(lid, 0, 0, **drawn).astype(int)
+    return int((np.abs(seen - eye.draw(1.0, 0, 0)).sum(axis=-1) > 40).sum())
+
+
+def test_a_widened_eye_shows_more_and_a_squinting_or_slanted_one_less(sitter):
+    eye, _ = both_eyes(sitter.frame, sitter.landmarks)
+    usual = seen_of(eye)
+    assert seen_of(eye, lid=-1.0) > usual
+    assert seen_of(eye, squint=1.0) < usual
+    assert seen_of(eye, slant=1.0) < usual > seen_of(eye, slant=-1.0)
+
+
+@pytest.mark.parametrize("drawn", [{"lid": -1.0}, {"lid": 0.0, "squint": 1.3}, {"lid": 0.2, "slant": 1.3}], ids=str)
+def test_an_eye_in_a_mood_stays_in_its_window(sitter, drawn):
+    for eye in both_eyes(sitter.frame, sitter.landmarks):
+        changed = eye.draw(drawn["lid"], 6.0, 3.0, **{k: v for k, v in drawn.items() if k != "lid"}).astype(int)
+        for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+            assert np.abs(changed[edge] - sitter.frame[eye.window].astype(int)[edge]).max() <= 2
+
+
+def test_a_blink_closes_a_squinting_slanted_eye(smile):
+    eye, _ = both_eyes(smile.frame, smile.landmarks)
+    x, y = (smile.landmarks[LEFT_IRIS[0], :2] - [eye.window[1].start, eye.window[0].start]).astype(int)
+    plain, moody = eye.draw(1.0, 0, 0), eye.draw(1.0, 0, 0, squint=1.0, slant=1.0)
+    assert np.abs(plain[y - 1 : y + 1, x - 1 : x + 2].astype(int) - moody[y - 1 : y + 1, x - 1 : x + 2]).max() < 12
