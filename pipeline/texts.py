@@ -659,6 +659,34 @@ TEXTS: dict[str, Text] = {
         "Les sous-titres ne sont pas dessinés dans le clip : ils couvriraient partout une bouche ou des yeux. Les "
         "fichiers de sous-titres les ont.",
     ),
+    "VoicePackageMissing": Text(
+        "Install its Python package first: pip install {package}.",
+        "Installez d'abord son paquet Python : pip install {package}.",
+    ),
+    "EspeakMissing": Text(
+        "Install the program eSpeak NG first: apt install espeak-ng (Debian, Ubuntu), brew install espeak-ng (macOS), "
+        "choco install espeak-ng (Windows).",
+        "Installez d'abord le programme eSpeak NG : apt install espeak-ng (Debian, Ubuntu), brew install espeak-ng "
+        "(macOS), choco install espeak-ng (Windows).",
+    ),
+    "VoiceRobotic": Text(
+        "The voice for the language '{language}' is a robotic one.",
+        "La voix pour la langue « {language} » est une voix robotisée.",
+    ),
+    "VoiceRoboticNow": Text(
+        "The voice for the language '{language}' is a robotic one, as the natural one is not here yet. {advice}",
+        "La voix pour la langue « {language} » est une voix robotisée, car la voix naturelle n'est pas encore là. "
+        "{advice}",
+    ),
+    "ScriptCut": Text(
+        "Only {count} of {total} sentences were spoken: a clip lasts {minutes} minutes at most. Left out from: {words}",
+        "Seules {count} des {total} phrases ont été lues : un clip dure {minutes} minutes au plus. La suite, à partir "
+        "de ceci, est laissée de côté : {words}",
+    ),
+    "ScriptLeftOut": Text(
+        "Words in another alphabet, which the voice cannot read, were left out: {words}",
+        "Des mots d'un autre alphabet, que la voix ne peut pas lire, ont été laissés de côté : {words}",
+    ),
     "KokoroMissing": Text(
         "This voice needs a download of {megabytes} MB once: on the page, beside the voice; or python -m pipeline "
         "voices --download. A copy from elsewhere is taken with python -m pipeline voices --from FILE.",
@@ -757,6 +785,9 @@ TEXTS: dict[str, Text] = {
     "ReportLaneMouth": Text("mouth", "bouche"),
     "ReportAsked": Text("asked for by the voice", "demandée par la voix"),
     "ReportMeasured": Text("seen in the clip", "vue dans le clip"),
+    "ReportVowels": Text("vowels", "voyelles"),
+    "ReportLips": Text("lips meet", "lèvres jointes"),
+    "ReportOtherSounds": Text("other sounds", "autres sons"),
     "ReportSeconds": Text("seconds", "secondes"),
     "ReportMinutes": Text("minutes", "minutes"),
     # --- how the denoiser is made fast ------------------------------------------------------------------------------
@@ -1466,6 +1497,15 @@ TEXTS: dict[str, Text] = {
     "PagePlanMissing": Text(
         "Once there are a picture and a voice, this says how long the clip takes and what it needs.",
         "Dès qu'il y a une image et une voix, on lit ici combien de temps prend le clip et ce qu'il demande.",
+    ),
+    "PagePlanListen": Text(
+        "Listen to the script first: how long it lasts decides what the clip takes.",
+        "Écoutez d'abord le texte : sa durée décide de ce que demande le clip.",
+    ),
+    "PageNotSpoken": Text("It was not spoken", "Cela n'a pas été dit"),
+    "PageReportPlot": Text("Voice, sounds and mouth in time", "Voix, sons et bouche dans le temps"),
+    "PageAmountImpossible": Text(
+        "Motion and expression are numbers from 0 to 1.", "Mouvement et expression sont des nombres de 0 à 1."
     ),
     "PagePlanning": Text("Working out what the clip takes", "Calcul de ce que demande le clip"),
     "PageRehearsal": Text(

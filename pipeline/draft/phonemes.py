@@ -5,6 +5,7 @@ Knows sounds by the classes a mouth can show; what the mouth does with them is l
 
 import io
 import itertools
+import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import models
+from pipeline.voice.spoken import Mark
 
 SAMPLE_RATE = 16_000  # Hz; what the recogniser was trained on
 POSTERIOR_SECONDS = 0.02  # one row of posteriors; Source: hama asr.py, ASR_OUTPUT_FRAME_SAMPLES = 320
@@ -379,6 +381,48 @@ def halves(segments: Iterable[Segment]) -> list[Segment]:
         else:
             parts.append(segment)
     return parts
+
+
+OTHER_SOUNDS = {
+    "ts": "SS",
+    "dz": "SS",
+    "tɕ": "CH",
+    "dʑ": "CH",
+    "tʂ": "CH",
+    "dʐ": "CH",
+    "ɜː": "RR",
+    "ᵻ": "ih",
+    "ɳ": "nn",
+}
+OTHER_VOWELS = "aeiouyæɐɑɒɔɘəɚɛɜɝɞɤɨɪɯɵɶøœʉʊʌʏᵊᵻ"  # a sound that begins with one of these opens the mouth
+
+
+def class_of(sound: str) -> str:
+    """The class of an IPA symbol as a synthesiser writes it: stress, length and tongue marks say nothing of the lips.
+
+    A symbol nobody knows is taken for the known one it begins with, else for a tongue behind teeth.
+    """
+    bare = sound.strip("ˈˌ.ˑː")
+    for written in (bare, "".join(letter for letter in bare if unicodedata.category(letter) not in ("Lm", "Mn"))):
+        for length in range(len(written), 0, -1):
+            if found := OTHER_SOUNDS.get(written[:length]) or CLASS_OF.get(written[:length]):
+                return found
+    return "ah" if bare[:1] in OTHER_VOWELS and bare else "DD"
+
+
+def segments_of(marks: Iterable[Mark], seconds: float) -> list[Segment]:
+    """A synthesiser's own times as segments that cover `seconds` without gap or overlap."""
+    segments: list[Segment] = []
+    now = 0.0
+    for mark in marks:
+        start, end = max(mark.start, now), min(mark.end, seconds)
+        if end <= start:
+            continue
+        if start > now:
+            segments.append(Segment("sil", now, start))
+        segments.append(Segment("sil" if mark.sound == "sil" else class_of(mark.sound), start, end))
+        now = end
+    return [*segments, Segment("sil", now, seconds)] if now < seconds else segments
 
 
 def classes_of(sounds: Iterable[str]) -> list[str]:

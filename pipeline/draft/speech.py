@@ -13,6 +13,7 @@ from scipy import ndimage
 from pipeline.draft import phonemes, pronounce
 from pipeline.draft.phonemes import SAMPLE_RATE, Segment
 from pipeline.plan import FPS
+from pipeline.voice.spoken import Mark
 
 STEP = 0.01  # seconds from one analysis value to the next
 STEP_SAMPLES = int(STEP * SAMPLE_RATE)
@@ -36,7 +37,7 @@ class MouthTrack:
         loudness: 0..1.
         pitch: Octaves above the speaker's median, smoothed; 0 where unvoiced.
         accent: 0..1, loudness on the rise.
-        source: "words", "phonemes" or "loudness": what it was made from.
+        source: "marks", "words", "phonemes" or "loudness": what it was made from.
         segments: The sounds and pauses it was made from, in order; () for loudness.
     """
 
@@ -314,7 +315,7 @@ FAST, TALKING = 0.15, 1.0  # seconds: how far `speak` reaches round speech; paus
 
 
 def follow_speech(
-    waveform: np.ndarray, num_frames: int, *, text: str = "", language: str = "en"
+    waveform: np.ndarray, num_frames: int, *, text: str = "", language: str = "en", marks: Sequence[Mark] = ()
 ) -> Generator[float, None, MouthTrack]:
     """Listen to a recording and decide what the mouth does.
 
@@ -323,6 +324,8 @@ def follow_speech(
         num_frames: Video frames to cover at 25 fps.
         text: The words spoken; "" when unknown. Words that do not fit the sound are left aside.
         language: Of `text`, "en" or "fr".
+        marks: When each sound is spoken, as the synthesiser of the voice tells it: nothing is recognised then. Seconds;
+            what lies outside the recording is left aside. () when unknown.
 
     Yields:
         Share done, 0..1.
@@ -331,23 +334,13 @@ def follow_speech(
         The mouth, frame by frame.
     """
     waveform = np.asarray(waveform, np.float32)
-    try:  # first, while nothing else is held: it needs the most memory
-        table = yield from _as_share(0.0, 0.7, phonemes.posteriors(waveform))
-    except phonemes.RecogniserMissingError:
-        table = None
-    sound = yield from _as_share(0.7, 0.8, analyse(waveform))
-    states = yield from _as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
-    segments = yield from _as_share(0.85, 0.9, phonemes.recognise(states))
+    if marks:
+        sound = yield from _as_share(0.0, 0.9, analyse(waveform))
+        segments, source = phonemes.segments_of(marks, len(waveform) / SAMPLE_RATE), "marks"
+    else:
+        sound, segments, source = yield from _as_share(0.0, 0.99, _recognise(waveform, text, language))
     num_steps = len(sound.level)
     gate = _spoken(segments, num_steps)
-    source = "phonemes"
-    if not gate.any() or (table is not None and phonemes.num_emitted(table) < LEAST_RATE * gate.sum() * STEP):
-        source = "loudness"
-    elif text.strip():
-        known, belief = yield from _as_share(0.9, 0.99, _follow_words(states, text, language))
-        if belief >= LEAST_BELIEF:
-            segments, source = known, "words"
-            gate = _spoken(known, num_steps)
     if source == "loudness":
         gate = energy_gate(sound)
         mouth = {name: np.zeros(num_steps, np.float32) for name in (*PLANES, "close", "fv")}
@@ -372,6 +365,27 @@ def follow_speech(
     tracks = {name: at_frames(track, num_frames, event=name in EVENTS) for name, track in mouth.items()}
     yield 1.0
     return MouthTrack(**tracks, source=source, segments=() if source == "loudness" else tuple(segments))
+
+
+def _recognise(
+    waveform: np.ndarray, text: str, language: str
+) -> Generator[float, None, tuple[Sound, list[Segment], str]]:
+    """What is measured of a recording, the sounds heard in it, and what they were made from, as in MouthTrack."""
+    try:  # first, while nothing else is held: it needs the most memory
+        table = yield from _as_share(0.0, 0.7, phonemes.posteriors(waveform))
+    except phonemes.RecogniserMissingError:
+        table = None
+    sound = yield from _as_share(0.7, 0.8, analyse(waveform))
+    states = yield from _as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
+    segments = yield from _as_share(0.85, 0.9, phonemes.recognise(states))
+    gate = _spoken(segments, len(sound.level))
+    if not gate.any() or (table is not None and phonemes.num_emitted(table) < LEAST_RATE * gate.sum() * STEP):
+        return sound, segments, "loudness"
+    if text.strip():
+        known, belief = yield from _as_share(0.9, 1.0, _follow_words(states, text, language))
+        if belief >= LEAST_BELIEF:
+            return sound, known, "words"
+    return sound, segments, "phonemes"
 
 
 def _follow_words(states: np.ndarray, text: str, language: str) -> Generator[float, None, tuple[list[Segment], float]]:

@@ -9,7 +9,9 @@ from typing import Any
 SHOWN = 2_000  # characters looked at: a page; more changes nothing
 SHORT = 24  # letters: below, a language few people speak is more often a mistake than meant
 COMMON = frozenset(
-    "en fr es it pt de nl pl cs sv da no fi ro hu tr el ru uk bg ar he fa hi bn ta ur zh ja ko vi id th".split()
+    language
+    for languages in ("en fr es it pt de nl pl cs sv da no fi ro hu tr el", "ru uk bg ar he fa hi bn ta ur zh ja ko vi")
+    for language in languages.split()
 )
 # What people type alone, which is too short to be told by its letters.
 WORDS = {
@@ -51,6 +53,7 @@ def detect_language(text: str, among: Sequence[str]) -> str:
         listed = {WORDS.get(word.casefold()) for word in words} - {None}
         if len(listed) == 1 and (found := str(*listed)) in among:
             return found
+    words = _in_one_alphabet(words)
     candidates = set(among)
     if sum(map(len, words)) < SHORT:
         candidates = candidates & COMMON or candidates
@@ -59,6 +62,13 @@ def detect_language(text: str, among: Sequence[str]) -> str:
     order = {language: -place for place, language in enumerate(among)}
     known = [(score, order[language], language) for language, score in ranked if language in candidates]
     return max(known)[2] if known else among[0]
+
+
+def _in_one_alphabet(words: list[str]) -> list[str]:
+    """The words in Latin letters, or the others, whichever are more: a foreign word or two tell nothing."""
+    latin = [word for word in words if unicodedata.name(word[0], "").startswith("LATIN ")]
+    others = [word for word in words if not unicodedata.name(word[0], "").startswith("LATIN ")]
+    return latin if sum(map(len, latin)) >= sum(map(len, others)) else others
 
 
 @functools.lru_cache(1)

@@ -83,12 +83,12 @@ def _level(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 def _end_of_sound(audible: np.ndarray, start: float, end: float) -> float:
     """Where the sound between `start` and `end` falls silent."""
     heard = np.flatnonzero(audible[int(start / LEVEL_SECONDS) : int(end / LEVEL_SECONDS)])
-    last = start + max(LEAST_SOUND, (heard[-1] + 1) * LEVEL_SECONDS if len(heard) else 0.0)
+    last = start + max(LEAST_SOUND, float(heard[-1] + 1) * LEVEL_SECONDS if len(heard) else 0.0)
     return min(last, end)
 
 
 def _start_of_sound(audible: np.ndarray, start: float, end: float) -> float:
     """Where the sound between `start` and `end` can be heard first."""
     heard = np.flatnonzero(audible[int(start / LEVEL_SECONDS) : int(end / LEVEL_SECONDS)])
-    first = heard[0] * LEVEL_SECONDS if len(heard) else 0.0
+    first = float(heard[0]) * LEVEL_SECONDS if len(heard) else 0.0
     return max(start, min(start + first, end - LEAST_SOUND))
