@@ -1189,6 +1189,29 @@ TEXTS: dict[str, Text] = {
         "The words in {name} are not UTF-8 text. Save the file as UTF-8.",
         "Le texte de {name} n'est pas en UTF-8. Enregistrez le fichier en UTF-8.",
     ),
+    "CliVoices": Text(
+        "the voices that read scripts aloud: list them, hear them, get them",
+        "les voix qui lisent les textes : les énumérer, les entendre, les obtenir",
+    ),
+    "CliVoicesLanguage": Text(
+        "only those of this language, or the language of the text: en, fr, es, de, ...",
+        "seulement celles de cette langue, ou la langue du texte : en, fr, es, de, ...",
+    ),
+    "CliVoicesDownload": Text(
+        "download the natural voices for French, Spanish, Italian, Portuguese and more of English: 92 MB, once",
+        "télécharger les voix naturelles pour le français, l'espagnol, l'italien, le portugais et d'autres pour "
+        "l'anglais : 92 Mo, une seule fois",
+    ),
+    "CliVoicesFrom": Text(
+        "take the same file from here instead of downloading it", "prendre le même fichier ici plutôt que le télécharger"
+    ),
+    "CliVoicesSay": Text("say this, into the file named with -o", "dire ceci, dans le fichier nommé par -o"),
+    "CliVoicesOutput": Text("where the sound goes, with --say", "où va le son, avec --say"),
+    "CliVoicesSayWhere": Text(
+        "--say and -o go together: what is said, and the WAV file it goes to.",
+        "--say et -o vont ensemble : ce qui est dit, et le fichier WAV où cela va.",
+    ),
+    "CliVoicesRobotic": Text("robotic", "robotisée"),
     "CliWeights": Text(
         "the avatar engine's weights: say what is here and what is missing",
         "les poids du moteur avatar : dire ce qui est là et ce qui manque",

@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 960, 300  # of the drawing
 LEFT, RIGHT = 72, 944  # where time begins and ends
 VOICE, SOUNDS, MOUTH = (40, 100), (110, 136), (150, 256)  # lanes, top and bottom
 MOST_COLUMNS = 872  # values drawn of one track: one for every unit of the drawing's width
-LABEL_WIDTH = 9.0  # units that a letter needs
+LABEL_WIDTH = 6.5  # units that a letter needs
 LEAST_SOUND = 2.0  # units of the median sound, below which whole stretches of speech are drawn instead
 TICKS = (0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)  # seconds between two numbers of the time axis
 MOST_TICKS = 12
@@ -31,6 +31,7 @@ STYLE = """
 @media (prefers-color-scheme:dark){.pp-report{--ground:#111827;--ink:#e5e7eb;--faint:#374151;--voice:#94a3b8;
 --asked:#fbbf24;--seen:#60a5fa;--vowel:#854d0e;--other:#374151;--lips:#1e40af}}
 .pp-report text{font:12px system-ui,sans-serif;fill:var(--ink)}
+.pp-report .letter{font-size:11px}
 .pp-report .ground{fill:var(--ground)}.pp-report .line{stroke:var(--faint)}.pp-report .voice{fill:var(--voice)}
 .pp-report .vowel{fill:var(--vowel)}.pp-report .other{fill:var(--other)}.pp-report .lips{fill:var(--lips)}
 .pp-report path{fill:none;stroke-width:1.6;stroke-linejoin:round}
@@ -134,7 +135,8 @@ def _sounds(report: Report) -> Iterator[str]:
         yield f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}"/>'
         letter = LETTERS.get(one.viseme, "")
         if letter and right - left >= LABEL_WIDTH * len(letter):
-            yield f'<text x="{(left + right) / 2:.1f}" y="{top + 17}" text-anchor="middle">{_safe(letter)}</text>'
+            x = (left + right) / 2
+            yield f'<text class="letter" x="{x:.1f}" y="{top + 17}" text-anchor="middle">{_safe(letter)}</text>'
 
 
 def _stretches(sounds: list[Segment], gap: float) -> Iterator[Segment]:
@@ -179,6 +181,11 @@ def _legend(language: str) -> Iterator[str]:
         name = say(text, language)
         yield f'<path class="{kind}" d="M{x},22 {x + 26},22"/><text x="{x + 32}" y="26">{_safe(name)}</text>'
         x += 60 + 7 * len(name)
+    for kind, text in (("vowel", "ReportVowels"), ("lips", "ReportLips"), ("other", "ReportOtherSounds")):
+        name = say(text, language)
+        yield f'<rect class="{kind}" x="{x}" y="15" width="14" height="14"/>'
+        yield f'<text x="{x + 20}" y="26">{_safe(name)}</text>'
+        x += 40 + 7 * len(name)
 
 
 def _x(seconds: float, whole: float) -> float:

@@ -6,7 +6,7 @@ pixels counted while it is read.
 
 import math
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,9 +107,10 @@ class Clip:
             self.seconds = duration if 0 < duration <= MAX_CLIP_SECONDS * 10 else 0.0
             if self.seconds > MAX_CLIP_SECONDS:
                 raise ClipTooLong(name=self.name, limit_seconds=MAX_CLIP_SECONDS - 1)
-            self.sound_start = _first(container, container.streams.audio) - _first(container, videos)
-            if not abs(self.sound_start) < LONGEST_GAP:
-                self.sound_start = 0.0
+            sounds = [one.index for one in container.streams.audio[:1]]
+        self.sound_start = self._first_time(sounds[0]) - self._first_time(self._index) if sounds else 0.0
+        if not abs(self.sound_start) < LONGEST_GAP:
+            self.sound_start = 0.0
 
     def pictures(self) -> Iterator[Picture]:
         """The frames in order, each decoded when it is asked for; of the first video stream.
@@ -152,6 +153,19 @@ class Clip:
                     return
                 yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
 
+    def _first_time(self, index: int) -> float:
+        """When the stream begins to be heard or seen, seconds of the file's clock; 0.0 where that is not known."""
+        with self._open() as container:  # opened anew: after a seek, decoders may begin later
+            try:
+                for frame, _ in zip(
+                    container.decode(container.streams[index]), range(MAX_BROKEN_PACKETS), strict=False
+                ):
+                    if isinstance(frame, av.VideoFrame | av.AudioFrame) and frame.time is not None:
+                        return float(frame.time) if math.isfinite(frame.time) else 0.0
+            except (av.error.FFmpegError, OSError, ValueError):  # what is broken is told by who reads it
+                pass
+        return 0.0
+
     def _open(self) -> av.container.InputContainer:
         # The protocol is named, so that no name of a file is taken for an address.
         options = {"format_whitelist": ",".join(CLIP_FORMATS.split()), "protocol_whitelist": "file"}
@@ -180,23 +194,3 @@ class Clip:
             raise ClipUnreadable(name=self.name)
         if width * height > MAX_CLIP_MEGAPIXELS * 1e6:
             raise ClipTooLarge(name=self.name, width=width, height=height, limit_megapixels=int(MAX_CLIP_MEGAPIXELS))
-
-
-def _first(container: av.container.InputContainer, streams: Sequence[av.stream.Stream]) -> float:
-    """When the first of `streams` begins to be heard or seen, seconds of the file's clock; 0.0 without one."""
-    if not streams:
-        return 0.0
-    try:
-        container.seek(0)
-        for count, frame in enumerate(container.decode(streams[0])):  # of a sound or a picture
-            if (
-                isinstance(frame, av.VideoFrame | av.AudioFrame)
-                and frame.time is not None
-                and math.isfinite(frame.time)
-            ):
-                return float(frame.time)
-            if count > MAX_BROKEN_PACKETS:
-                break
-    except (av.error.FFmpegError, OSError, ValueError):  # what is broken is told by who reads it
-        pass
-    return 0.0

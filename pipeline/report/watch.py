@@ -153,24 +153,33 @@ class Watch:
     # --- where the face is --------------------------------------------------------------------------------------------
 
     def _find(self, pixels: np.ndarray, seconds: float) -> np.ndarray | None:
-        """(478, 3) landmarks, or None; a face that was lost is searched for now and then."""
-        if self._region is None and seconds >= self._search_at:
-            self._region = self._search(pixels)
-            self._search_at = seconds + self._patience
-            self._patience = SEARCH_SECONDS if self._region else min(2 * self._patience, LONGEST_SEARCH_SECONDS)
-        if self._region is None:
+        """(478, 3) landmarks, or None. Looked for where the face was; searched for now and then where it is not."""
+        if self._region is not None:
+            landmarks, presence = landmarks_in(pixels, self._region)
+            if presence >= PRESENT or self._face.from_points:  # no net knows a face from points: its place is known
+                self._search_at, self._patience = seconds, SEARCH_SECONDS
+                self._follow(landmarks)
+                return landmarks
+        if seconds < self._search_at:
             return None
-        landmarks, presence = landmarks_in(pixels, self._region)
-        if self._face.from_points:
-            return landmarks  # a face no detector knows: its place is all that can be known
-        if presence < PRESENT:
-            self._region = None
+        found = self._search(pixels)
+        self._search_at = seconds + self._patience
+        self._patience = min(2 * self._patience, LONGEST_SEARCH_SECONDS)
+        if found is None:
             return None
+        self._region = found
+        landmarks, presence = landmarks_in(pixels, found)
+        return landmarks if presence >= PRESENT or self._face.from_points else None
+
+    def _follow(self, landmarks: np.ndarray) -> None:
+        """Move the region once the face has moved far in it."""
+        assert self._region is not None
         now = region_around(landmarks)
         moved = np.hypot(now.x - self._region.x, now.y - self._region.y) / self._region.side
-        if moved > FOLLOWED or not 1 - FOLLOWED < now.side / self._region.side < 1 + FOLLOWED:
+        if not self._face.from_points and (
+            moved > FOLLOWED or not 1 - FOLLOWED < now.side / self._region.side < 1 + FOLLOWED
+        ):
             self._region = now
-        return landmarks
 
     def _search(self, pixels: np.ndarray) -> Region | None:
         """Where the portrait's face stands in a frame: among several faces, the one most like it."""
