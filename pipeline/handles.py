@@ -18,7 +18,7 @@ LARGEST_ASIDE = 1.5  # eye distances the mouth or the chin may lie aside of the 
 
 # What three handles leave open, between a person's proportions and an animal's. Source: measured on the five first
 # example portraits and the pictures of chelsea the cat and groot.
-MOUTH_WIDTH = 0.80  # of the geometric mean of eye distance and the drop from the eyes to the mouth: 0.58 (a cat) to 1.04 there
+MOUTH_WIDTH = 0.80  # of the geometric mean of eye distance and drop from eyes to mouth: 0.58 (a cat) to 1.04 there
 CHIN_DROP = 0.52  # of the drop from the eyes to the mouth, below the mouth: 0.15 (a cat) to 1.03 there
 
 # The line between drawn lips, looked for around the click
