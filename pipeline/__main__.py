@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from PIL import Image
 
 from pipeline import hardware
-from pipeline.cli import DONE, STOPPED, TERMINATED, doctor, plan, render, report, resume, weights
+from pipeline.cli import DONE, STOPPED, TERMINATED, doctor, plan, render, report, resume, voices, weights
 from pipeline.cli.parser import PROGRAM, Parser
 from pipeline.texts import say
 
 COMMANDS = {
     "render": render,
     "resume": resume,
+    "voices": voices,
     "report": report,
     "plan": plan,
     "weights": weights,

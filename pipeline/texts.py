@@ -891,6 +891,10 @@ TEXTS: dict[str, Text] = {
         "Un visage n'a que {height} pixels de haut dans le clip; on verra à peine bouger ses lèvres. Choisissez une "
         "taille plus grande ou un cadre plus serré.",
     ),
+    "PointsRemembered": Text(
+        "The points you gave for this picture on {day} are used.",
+        "Les points que vous avez donnés pour cette image le {day} sont utilisés.",
+    ),
     "EyesDoNotBlink": Text(
         "The eyes' outline was not found, so they do not blink.",
         "Le contour des yeux n'a pas été trouvé; ils ne clignent donc pas.",
@@ -1203,7 +1207,8 @@ TEXTS: dict[str, Text] = {
         "l'anglais : 92 Mo, une seule fois",
     ),
     "CliVoicesFrom": Text(
-        "take the same file from here instead of downloading it", "prendre le même fichier ici plutôt que le télécharger"
+        "take the same file from here instead of downloading it",
+        "prendre le même fichier ici plutôt que le télécharger",
     ),
     "CliVoicesSay": Text("say this, into the file named with -o", "dire ceci, dans le fichier nommé par -o"),
     "CliVoicesOutput": Text("where the sound goes, with --say", "où va le son, avec --say"),
@@ -1384,6 +1389,8 @@ TEXTS: dict[str, Text] = {
         "L'image montre deux visages; cette voix anime l'autre et commence quand la première a fini.",
     ),
     "PageSecondVoiceLabel": Text("The second one's recording", "Enregistrement de la seconde"),
+    "PageDirectionLabel": Text("Direction: motion, expression, mood", "Jeu : mouvement, expression, humeur"),
+    "PageFormatLabel": Text("Format: framing, size, captions", "Format : cadrage, taille, sous-titres"),
     "PageMotionLabel": Text("Motion: still … lively", "Mouvement : immobile … vif"),
     "PageExpressionLabel": Text("Expression: neutral … expressive", "Expression : neutre … marquée"),
     "PageMoodLabel": Text("Mood", "Humeur"),

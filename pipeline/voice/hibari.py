@@ -32,7 +32,7 @@ SEED = 0  # of its noise: the same text gives the same sound
 # fifth and a half lower (8 semitones).
 THROAT = (8, 7)
 PITCH = 0.63
-VOICES = {"heart": "Heart", "heart_deep": "Heart, deep"}
+VOICES = {"heart": "Heart ♀ (US)", "heart_deep": "Heart, deep ♂ (US)"}
 
 
 class Hibari:
@@ -109,9 +109,17 @@ def symbols_of(text: str) -> list[str]:
         return model.phonemize(text.replace("[", " ").replace("]", " "))
 
 
-@functools.lru_cache(1)
+_opening = threading.Lock()  # or two first sentences would each open the network
+
+
 def _model() -> tuple[Any, threading.Lock]:
     """hibari with its durations given out, opened once, and the lock of its reader of words."""
+    with _opening:
+        return _open()
+
+
+@functools.lru_cache(1)
+def _open() -> tuple[Any, threading.Lock]:
     import hibari
     from hibari.voices import voice_path
 

@@ -27,6 +27,7 @@ from pipeline.errors import (
 )
 from pipeline.files import written_whole
 from pipeline.media import MAX_SECONDS
+from pipeline.request import FASTEST, SLOWEST
 from pipeline.texts import Notice
 from pipeline.voice.espeak import Espeak
 from pipeline.voice.hibari import Hibari
@@ -36,13 +37,21 @@ from pipeline.voice.script import Sentence, left_out, read_script
 from pipeline.voice.spoken import Line, Mark, Spoken
 from pipeline.voice.synthesiser import Synthesiser, Utterance, VoiceChoice
 
-__all__ = ["catalogue", "detect_language", "languages", "speak", "write_wav"]
+__all__ = [
+    "catalogue",
+    "detect_language",
+    "known_language",
+    "languages",
+    "robotic_missing",
+    "speak",
+    "voices_of",
+    "write_wav",
+]
 
 SYNTHESISERS: tuple[Synthesiser, ...] = (Kokoro(), Hibari(), Espeak())  # the most natural first
 DOWNLOADED = Kokoro.name  # the one whose voices are to be had without installing anything
 FIRST_LANGUAGES = ("en", "fr", "es", "it", "pt")  # those with natural voices: listed first, guessed first
 
-SLOWEST, FASTEST = 0.5, 2.0  # times the usual speed: what hibari takes, and what can be followed
 SAMPLE_RATE = 24_000  # Hz, of the natural voices; eSpeak NG's 22 050 is raised to it
 BEFORE_SECONDS, AFTER_SECONDS = 0.25, 0.4  # of silence round the whole: a breath, and time for the mouth to close
 MARGIN_SECONDS = 0.03  # of a sentence's faint beginning and end that is kept
@@ -60,19 +69,35 @@ MOST_VOICES = 12  # named in an error
 
 def catalogue() -> list[VoiceChoice]:
     """Every voice of every language, languages with natural voices first, of each the best voice first."""
-    return [
-        choice
-        for language in languages()
-        for synthesiser in SYNTHESISERS
-        if language in synthesiser.languages
-        for choice in synthesiser.voices(language)
-    ]
+    return [choice for language in languages() for choice, _ in voices_of(language)]
+
+
+def voices_of(language: str) -> list[tuple[VoiceChoice, Notice | None]]:
+    """The voices of one language, the best first, and what is missing to use each, None for nothing."""
+    return [(choice, one.status(language)) for one in SYNTHESISERS for choice in one.voices(language)]
+
+
+def robotic_missing() -> Notice | None:
+    """What to install for the hundred languages that have robotic voices alone; None when it is there."""
+    return Espeak().status("")
 
 
 def languages() -> list[str]:
     """ISO 639 codes of all languages that somebody reads, those with natural voices first."""
     known = {language for synthesiser in SYNTHESISERS for language in synthesiser.languages}
     return [*FIRST_LANGUAGES, *sorted(known - set(FIRST_LANGUAGES))]
+
+
+def known_language(language: str) -> str:
+    """The language as the lists have it: "fr-CA" is French.
+
+    Raises:
+        LanguageUnknown: nobody reads it.
+    """
+    code = language.strip().replace("_", "-").partition("-")[0].lower()
+    if code not in languages():
+        raise LanguageUnknown(language=language[:20], known=", ".join(languages()))
+    return code
 
 
 def speak(
@@ -107,7 +132,7 @@ def speak(
     if not SLOWEST <= speed <= FASTEST:  # nan is not, either
         raise SpeedUnsupported(speed=float(speed), slowest=SLOWEST, fastest=FASTEST)
     if language is not None:
-        language = _known_language(language)
+        language = known_language(language)
     sentences = _of_one_or_two(read_script(script, language, _likely(voices)))
     yield Step("StageSpeaking", 0, len(sentences))
 
@@ -192,18 +217,6 @@ class _Reader(NamedTuple):
         ratio = longer / usual
         marks = tuple(Mark(mark.sound, mark.start * ratio, mark.end * ratio) for mark in said.marks)
         return Utterance(waveform, said.sample_rate, marks)
-
-
-def _known_language(language: str) -> str:
-    """The language as the lists have it: "fr-CA" is French.
-
-    Raises:
-        LanguageUnknown: nobody reads it.
-    """
-    code = language.strip().replace("_", "-").partition("-")[0].lower()
-    if code not in languages():
-        raise LanguageUnknown(language=language[:20], known=", ".join(languages()))
-    return code
 
 
 def _likely(voices: Sequence[str | None]) -> list[str]:
