@@ -310,6 +310,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portrait-parlant"
 
 
+def state_folder() -> Path:
+    """Where this program keeps what its user told it; not made here. Source: XDG Base Directory Specification."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "portrait-parlant"
+
+
 def measure_machine(weights: Path | None = None, *, device: str | None = None, with_rates: bool = True) -> Machine:
     """What this machine offers to a render, measured: up to some seconds the first time, for its rates.
 
