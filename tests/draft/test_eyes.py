@@ -1,5 +1,6 @@
 """Lids and gaze."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -69,18 +70,32 @@ def test_an_eye_does_not_blink_alone(smile):
     assert not any(eye.can_blink for eye in both_eyes(smile.frame, landmarks))
 
 
-def seen_of(eye, lid=0.0, **drawn):
-    """How many pixels of the window differ from the eye closed."""
-    seen = eye.draw(lid, 0, 0, **drawn).astype(int)
-    return int((np.abs(seen - eye.draw(1.0, 0, 0)).sum(axis=-1) > 40).sum())
+def in_opening(eye, sitter, lid=0.0, **drawn):
+    """(n, 2) x and y of pixels between the picture's lids that a lid now covers: eye widths from the left corner."""
+    ring = LEFT_EYE_UPPER + LEFT_EYE_LOWER[::-1]
+    origin = np.array([eye.window[1].start, eye.window[0].start])
+    left, right = sitter.landmarks[[LEFT_EYE_UPPER[0], LEFT_EYE_UPPER[-1]], :2] - origin
+    opening = np.zeros((*sitter.frame[eye.window].shape[:2], 1), np.uint8)
+    cv2.fillPoly(opening, [np.rint(sitter.landmarks[ring, :2] - origin).astype(np.int32)], 1)
+    change = np.abs(eye.draw(lid, 0, 0, **drawn).astype(int) - sitter.frame[eye.window]).sum(axis=-1)
+    y, x = np.nonzero((change > 40) & (opening[..., 0] > 0))
+    return (np.stack([x, y], axis=1) - left) / np.hypot(*(right - left))
 
 
-def test_a_widened_eye_shows_more_and_a_squinting_or_slanted_one_less(sitter):
+def test_a_squint_covers_the_eye_from_below_and_slants_from_one_side_above(sitter):
     eye, _ = both_eyes(sitter.frame, sitter.landmarks)
-    usual = seen_of(eye)
-    assert seen_of(eye, lid=-1.0) > usual
-    assert seen_of(eye, squint=1.0) < usual
-    assert seen_of(eye, slant=1.0) < usual > seen_of(eye, slant=-1.0)
+    lid = in_opening(eye, sitter, lid=1.0)
+    below, inner, outer = (in_opening(eye, sitter, **how) for how in ({"squint": 1.0}, {"slant": 1.0}, {"slant": -1.0}))
+    assert min(len(below), len(inner), len(outer)) > 0.04 * len(lid)
+    assert below[:, 1].mean() > lid[:, 1].mean() > max(inner[:, 1].mean(), outer[:, 1].mean())
+    assert outer[:, 0].mean() < 0.4 and inner[:, 0].mean() > 0.6  # the eye on the left: its inner corner is right
+
+
+def test_a_widened_eye_shows_more_than_the_picture_does(sitter):
+    eye, _ = both_eyes(sitter.frame, sitter.landmarks)
+    closed = eye.draw(1.0, 0, 0).astype(int)
+    usual, wide = ((np.abs(eye.draw(lid, 0, 0) - closed).sum(axis=-1) > 40).sum() for lid in (0.0, -1.0))
+    assert wide > usual
 
 
 @pytest.mark.parametrize("drawn", [{"lid": -1.0}, {"lid": 0.0, "squint": 1.3}, {"lid": 0.2, "slant": 1.3}], ids=str)

@@ -59,3 +59,13 @@ def test_without_a_dark_line_the_landmarks_seam_stays(closed):
 
 def test_smoothstep_is_flat_outside_and_half_in_the_middle():
     np.testing.assert_allclose(smoothstep(np.array([-1.0, 2.0, 3.0, 4.0, 9.0]), 2, 4), [0, 0, 0.5, 1, 1])
+
+
+def test_glasses_are_seen_where_they_stand_on_a_nose(smile, closed, drawing):
+    assert closed.geometry.has_glasses
+    assert not smile.geometry.has_glasses
+    assert not drawing.geometry.has_glasses
+    frame = smile.frame.copy()
+    left, right = smile.landmarks[[133, 362], :2].astype(int)
+    cv2.line(frame, tuple(left.tolist()), tuple(right.tolist()), (25, 25, 30), 3)
+    assert measure_face(frame, smile.landmarks).has_glasses
