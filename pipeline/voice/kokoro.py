@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 24_000  # Hz
 DURATIONS = "/encoder/Clip_output_0"  # the graph's inner tensor of durations, one for each symbol, in UNIT_SAMPLES
 UNIT_SAMPLES = 600  # 25 ms
-# How far durations run behind the sound: where vowels and sibilants fit their energy best, over eight sentences in three
-# languages at speeds 0.8, 1 and 1.4 (72, 62 and 52 ms).
+# How far durations run behind the sound: where vowels and sibilants fit their energy best, over eight sentences in
+# three languages at speeds 0.8, 1 and 1.4 (72, 62 and 52 ms).
 LATE_SECONDS, LATE_SLOWED_SECONDS = 0.025, 0.037  # the second one over the speed
 MOST_SYMBOLS = 510  # in one run, without the pads at both ends; rows of a voice, one for each count of symbols
 STYLE_SIZE = 256  # numbers of one row
@@ -157,11 +157,15 @@ def _run(symbols: str, voice: str, speed: float) -> tuple[np.ndarray, list[float
     numbers = [PAD, *(NUMBER_OF[symbol] for symbol in symbols), PAD]
     style = _style(voice)[len(symbols) - 1]
     session = _session()
-    feeds = (np.array([numbers], np.int64), style[None], np.array([speed], np.float32))
-    names = [one.name for one in session.get_inputs()]  # two publications, two sets of names, one order
+    # The two publications name inputs and outputs differently: they are told by type and shape.
+    given = {True: np.array([numbers], np.int64), False: np.array([speed], np.float32)}
+    feeds = {
+        one.name: style[None] if STYLE_SIZE in one.shape else given[one.type == "tensor(int64)"]
+        for one in session.get_inputs()
+    }
     try:
-        waveform, durations = session.run(None, dict(zip(names, feeds, strict=True)))
-    except RuntimeError as error:  # as onnxruntime's own errors are
+        waveform, *_, durations = session.run(None, feeds)
+    except Exception as error:  # of a dozen classes of onnxruntime, which share no other base
         raise VoiceFailed(engine=Kokoro.name, detail=str(error).partition("\n")[0][:200]) from error
     return waveform.reshape(-1), [float(units) * UNIT_SAMPLES / SAMPLE_RATE for units in durations.reshape(-1)]
 
@@ -169,7 +173,7 @@ def _run(symbols: str, voice: str, speed: float) -> tuple[np.ndarray, list[float
 @functools.cache
 def _style(voice: str) -> np.ndarray:
     """(MOST_SYMBOLS, STYLE_SIZE) float32, read-only: how a voice speaks so many symbols."""
-    return np.frombuffer(models.read(f"voices/{voice}.bin"), "<f4").reshape(MOST_SYMBOLS, STYLE_SIZE)
+    return np.frombuffer(models.read(f"voices/{voice}.bin"), "<f4").reshape(-1, STYLE_SIZE)
 
 
 _opening = threading.Lock()  # or two first sentences would each open the network
@@ -188,6 +192,7 @@ def _open() -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(THREADS, hardware.usable_cores())
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting costs others a third of a core
     options.log_severity_level = 3  # errors alone
     graph = with_output(files.read(), DURATIONS)
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
