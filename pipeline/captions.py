@@ -168,6 +168,13 @@ def _letters(text: str) -> list[str]:
     return letters
 
 
+def _sentences(text: str) -> list[str]:
+    """The sentences of a text in one row."""
+    pieces = _pieces(text, ROW_WIDTH)
+    ends = [place for place in range(1, len(pieces) + 1) if _cost_of_break(pieces, place) == SENTENCE]
+    return ["".join(pieces[start:end]).strip() for start, end in itertools.pairwise([0, *ends])]
+
+
 def _split(text: str, seconds: float, row_width: int) -> list[str]:
     """Cut a text into captions where it costs least (dynamic programming).
 
@@ -280,6 +287,41 @@ def _dashed(captions: Sequence[Line]) -> list[Line]:
     ]
 
 
+CHAPTER_SECONDS = 60.0  # at least, of a chapter; a clip that lasts less needs none
+TITLE_WIDTH = 40  # characters of a chapter's title
+
+
+def chapters(lines: Iterable[Line], seconds: float) -> tuple[tuple[str, float, float], ...]:
+    """Chapter marks for a long clip: every CHAPTER_SECONDS or so, named for the words that begin there.
+
+    Args:
+        lines: What is said when.
+        seconds: Length of the clip.
+
+    Returns:
+        Titles, starts and ends in seconds, without gaps; none for a clip that is short or has no lines.
+    """
+    marks: list[tuple[str, float]] = []
+    for line in sorted(lines, key=lambda line: line.start):
+        title = _clean(line.text)
+        is_due = not marks or (
+            line.start - marks[-1][1] >= CHAPTER_SECONDS and seconds - line.start >= CHAPTER_SECONDS / 2
+        )
+        if title and is_due:
+            pieces = _pieces(title, TITLE_WIDTH)
+            place = next(
+                place
+                for place in range(len(pieces), 0, -1)
+                if place == 1 or _width("".join(pieces[:place]).rstrip()) <= TITLE_WIDTH
+            )
+            title = "".join(pieces[:place]).rstrip() + ("…" if place < len(pieces) else "")
+            marks.append((title, line.start if marks else 0.0))
+    if seconds <= CHAPTER_SECONDS:
+        return ()
+    ends = [*(start for _, start in marks[1:]), seconds]
+    return tuple((title, start, end) for (title, start), end in zip(marks, ends, strict=False))
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 # SubRip has no way to write its own signs: they are replaced by ones that look like them, so that no text becomes a
@@ -378,8 +420,8 @@ def time_words(
     phrases = [
         phrase
         for paragraph in re.split(r"[\n\r\u2028\u2029]+", text)
-        if (cleaned := _clean(paragraph))
-        for phrase in _split(cleaned, _width(cleaned) / USUAL_SPEED, ROW_WIDTH)
+        for sentence in _sentences(_clean(paragraph))
+        for phrase in _split(sentence, _width(sentence) / USUAL_SPEED, ROW_WIDTH)
     ]
     if not phrases:
         return (), ()
@@ -415,8 +457,9 @@ def _aligned(
         table = None
     sound = yield from _part_of(0.7, 0.8, speech.analyse(waveform))
     talking = speech.energy_gate(sound).sum() * speech.STEP
-    if table is None or language not in TEXT_LANGUAGES or phonemes.num_emitted(table) < speech.LEAST_RATE * talking:
-        return (), sound
+    unheard = table is None or not talking or phonemes.num_emitted(table) < speech.LEAST_RATE * talking
+    if unheard or language not in TEXT_LANGUAGES:
+        return (), sound  # no speech, or in words that cannot be pronounced
     states = yield from _part_of(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
     try:
         said = yield from _part_of(0.85, 0.9, pronounce.sounds_of("\n".join(phrases), language))
@@ -426,7 +469,7 @@ def _aligned(
     if not any(words):
         return (), sound
     segments, belief = yield from _part_of(0.9, 1.0, phonemes.align(states, words))
-    if belief < speech.LEAST_BELIEF:
+    if not belief >= speech.LEAST_BELIEF:  # nor is it a number where nothing is heard
         return (), sound
 
     counts = np.cumsum([0, *(len(pronounce.words_of(phrase, language)) for phrase in phrases)])
@@ -542,7 +585,7 @@ class Burner:
         if lines and self._layout is None:
             notices.append(Notice("CaptionsWithoutRoom"))
         self.notices = tuple(notices)
-        self.area = self._layout and self._layout.area
+        self.area = self._layout.area if self._layout else None
         self._starts = [line.start for line in self._layout.captions] if self._layout else []
         self._strip: tuple[int, np.ndarray, np.ndarray, int, int] | None = None
 

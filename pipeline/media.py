@@ -509,7 +509,7 @@ def mix_voices(voices: Sequence[tuple[Path, float]], path: Path) -> Generator[fl
         for blocks in zip(*tracks, strict=True)
     )
     try:
-        with written_whole(Path(path)) as part, wave.open(os.fspath(part), "wb") as file:
+        with written_whole(Path(path)) as part, part.open("wb") as raw, wave.open(raw, "wb") as file:
             file.setparams((num_channels, 2, rate, num_samples, "NONE", ""))
             num_written = 0
             for block in _limited(mixed, num_channels, round(LIMITER_SECONDS * rate)):

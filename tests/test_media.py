@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import tracemalloc
+import wave
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ import av
 import numpy as np
 import pillow_heif
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import errors, media
 from pipeline.plan import FPS, Box, ClipPlan
 from pipeline.request import SMALLEST_SIZE
+from pipeline.voice.spoken import Line
 from tests.conftest import first_sound, tone, write_wav
 
 QUICKLY_SECONDS = 10  # a refusal that takes longer has read what it should not have
@@ -597,8 +601,8 @@ def gray_frames(num_frames: int, size: int = SIZE) -> Iterator[np.ndarray]:
         yield np.full((size, size, 3), 20 + 4 * (number % 50), np.uint8)
 
 
-def write_clip(path: Path, speech: media.Speech, plan: ClipPlan) -> Path:
-    with media.VideoWriter(path, speech, plan) as writer:
+def write_clip(path: Path, speech: media.Speech, plan: ClipPlan, **options: Any) -> Path:
+    with media.VideoWriter(path, speech, plan, **options) as writer:
         for frame in gray_frames(plan.num_frames, plan.height):
             writer.add(frame)
     return path
@@ -857,3 +861,166 @@ def test_a_full_disk_is_told_and_leaves_nothing_however_late_it_fills(small_disk
             draw(disk)
         assert list(disk.iterdir()) == []
     assert draw(small_disk(needed + 4)) > 0
+
+
+def test_chapters_are_in_the_clip_under_clean_titles(outputs, two_seconds, clip_plan):
+    marks = [("Le début\x00\n\ud800 : été", 0.0, 1.25), ("é" * 400, 1.25, 2.0)]
+    path = write_clip(outputs / "clip.mp4", two_seconds, clip_plan(2.0), chapters=marks)
+    with av.open(str(path)) as clip:
+        found = clip.chapters()
+    assert [one["metadata"]["title"] for one in found] == ["Le début : été", "é" * 127]
+    times = [[float(one[side] * (one["time_base"] or 0)) for side in ("start", "end")] for one in found]
+    assert times == [[0.0, 1.25], [1.25, 2.0]]
+
+
+def test_captions_are_in_the_clip_word_for_word_and_change_nothing_else(outputs, two_seconds, clip_plan):
+    lines = [Line("L'été {\\b1} <b>\\N", 0.2, 0.9), Line("deux\nrangées 😀", 0.9, 1.5), Line("à la fin", 1.6, 4.0)]
+    plain = write_clip(outputs / "plain.mp4", two_seconds, clip_plan(2.0))
+    path = write_clip(outputs / "clip.mp4", two_seconds, clip_plan(2.0), captions=lines, language="fr")
+    with av.open(str(path)) as clip:
+        track = clip.streams.subtitles[0]
+        samples = [(seconds_of(one, "pts"), bytes(one)[2:].decode()) for one in clip.demux(track) if one.size]
+        assert track.metadata["language"] == "fra" and seconds_of(track) == 2.0
+        assert clip.duration == 2_000_000
+    shown = [sample for sample in samples if sample[1]]
+    assert shown == [(pytest.approx(line.start, abs=1e-3), line.text) for line in lines]
+    assert (pytest.approx(1.5, abs=1e-3), "") in samples  # nothing between the second and the third
+
+    def others(of: Path) -> list[bytes]:
+        with av.open(str(of)) as clip:
+            return [bytes(one) for one in clip.demux(clip.streams.video[0], clip.streams.audio[0])]
+
+    assert sorted(others(path)) == sorted(others(plain))
+
+
+def test_captions_at_once_are_a_mistake_of_the_program(outputs, two_seconds, clip_plan):
+    with pytest.raises(ValueError, match="one_at_a_time"):
+        media.VideoWriter(
+            outputs / "clip.mp4", two_seconds, clip_plan(2.0), captions=[Line("a", 0, 1.5), Line("b", 1, 2)]
+        )
+
+
+# --- several voices ---------------------------------------------------------------------------------------------------
+
+
+def mixed(voices: list[tuple[Path, float]], path: Path) -> tuple[np.ndarray, int]:
+    """(channels, samples) float, and Hz, of a mix."""
+    shares = list(media.mix_voices(voices, path))
+    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] == 1
+    with wave.open(str(path)) as file:
+        content, channels = file.readframes(file.getnframes()), file.getnchannels()
+        return np.frombuffer(content, "<i2").reshape(-1, channels).T / 32_767, file.getframerate()
+
+
+@pytest.mark.parametrize("rates", [(16_000, 16_000), (16_000, 44_100), (48_000, 22_050), (96_000, 8_000)])
+def test_voices_keep_their_times_and_the_mix_ends_with_the_last(tmp_path, rates):
+    starts, paths = (0.0, 1.2345), []
+    for number, rate in enumerate(rates):
+        samples = 0.01 * np.random.default_rng(number).standard_normal(round(1.1 * rate))
+        samples[rate // 2 : rate // 2 + rate // 1000] += 0.7  # a click of a millisecond after half a second
+        paths.append(write_wav(tmp_path / f"{number}.wav", samples, rate))
+    samples, rate = mixed(list(zip(paths, starts, strict=True)), tmp_path / "mix.wav")
+    assert rate == min(max(rates), 48_000)
+    end = max(start + round(1.1 * own) / own for start, own in zip(starts, rates, strict=True))
+    assert samples.shape == (1, round(end * rate))
+    loud = np.flatnonzero(np.abs(samples[0]) > 0.35) / rate
+    for start in starts:
+        near = loud[(loud > start + 0.4) & (loud < start + 0.6)]
+        assert start + 0.4995 < near[0] < near[-1] < start + 0.5015
+
+
+def test_one_voice_is_written_as_it_is(tmp_path):
+    original = tone(1.0, 24_000, peak=0.6)
+    samples, rate = mixed([(write_wav(tmp_path / "voice.wav", original, 24_000), 0.0)], tmp_path / "mix.wav")
+    assert rate == 24_000 and np.abs(samples[0] - original).max() < 2 / 32_768
+
+
+@pytest.mark.parametrize("peak, raised_db", [(0.5, 0.0), (0.25, 6.0), (0.02, 12.0)])
+def test_a_quiet_voice_is_raised_to_the_louder_one_within_reason(tmp_path, peak, raised_db):
+    loud = write_wav(tmp_path / "loud.wav", tone(1.0, peak=0.5), 16_000)
+    quiet = write_wav(tmp_path / "quiet.wav", tone(1.0, peak=peak), 16_000)
+    samples, _ = mixed([(loud, 0.0), (quiet, 1.5)], tmp_path / "mix.wav")
+    assert np.abs(samples[0, :16_000]).max() == pytest.approx(0.5, rel=0.01)
+    assert np.abs(samples[0, 24_000:]).max() == pytest.approx(peak * 10 ** (raised_db / 20), rel=0.02)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.floats(0.05, 1), st.sampled_from([80.0, 441.0, 3000.0])), min_size=1, max_size=4
+    )
+)
+def test_a_mix_never_clips(tmp_path, voices):
+    paths = []
+    for number, (start, peak, hz) in enumerate(voices):
+        samples = tone(1.25, hz=hz, peak=peak)
+        paths.append((write_wav(tmp_path / f"{number}.wav", samples, 16_000), start))
+    samples, _ = mixed(paths, tmp_path / "mix.wav")
+    assert np.abs(samples).max() <= media.CEILING + 1e-4
+
+
+def test_an_overlap_of_two_loud_voices_keeps_their_shape(tmp_path):
+    voice = write_wav(tmp_path / "voice.wav", tone(2.0, hz=200, peak=0.9), 16_000)
+    samples, _ = mixed([(voice, 0.0), (voice, 1.0)], tmp_path / "mix.wav")
+    both = samples[0, 18_000:30_000]
+    spectrum = np.abs(np.fft.rfft(both * np.hanning(len(both))))
+    hz = np.fft.rfftfreq(len(both), 1 / 16_000)
+    distortion = spectrum[(hz > 300)].max() / spectrum[(hz > 150) & (hz < 250)].max()
+    assert 0.9 < np.abs(both).max() <= media.CEILING + 1e-4 and distortion < 0.02
+
+
+def test_stereo_stays_stereo_and_a_mono_voice_is_heard_in_the_middle_as_loud(tmp_path):
+    left = np.stack([tone(1.0, 48_000, hz=300), 0 * tone(1.0, 48_000)], axis=1)
+    stereo = write_wav(tmp_path / "stereo.wav", left, 48_000)
+    mono = write_wav(tmp_path / "mono.wav", tone(1.0, 48_000, peak=0.25), 48_000)  # as loud as the other's mean
+    samples, _ = mixed([(stereo, 0.0), (mono, 1.5)], tmp_path / "mix.wav")
+    peaks = [np.abs(samples[:, part]).max(1) for part in (slice(0, 48_000), slice(72_000, None))]
+    assert peaks[0] == pytest.approx([0.5, 0.0], abs=0.01) and peaks[1] == pytest.approx([0.25, 0.25], abs=0.01)
+
+
+def test_what_load_speech_refuses_a_mix_refuses_too_and_nothing_is_left(tmp_path, outputs):
+    good = write_wav(tmp_path / "good.wav", tone(1.0), 16_000)
+    faults = {
+        errors.SoundSilent: write_wav(tmp_path / "silent.wav", np.zeros(16_000), 16_000),
+        errors.SoundTooShort: write_wav(tmp_path / "short.wav", tone(0.1), 16_000),
+        errors.SoundTooLong: write_wav(tmp_path / "long.wav", tone(601, 4_000), 4_000),
+        errors.FileMissing: tmp_path / "missing.wav",
+        errors.SoundUnreadable: tmp_path / "text.wav",
+    }
+    faults[errors.SoundUnreadable].write_text("not a sound")
+    for kind, path in faults.items():
+        with pytest.raises(kind) as refused:
+            media.load_speech(path)
+        with pytest.raises(kind) as refused_too:
+            list(media.mix_voices([(good, 0.0), (path, 0.0)], outputs / "mix.wav"))
+        assert str(refused.value) == str(refused_too.value)
+    with pytest.raises(errors.SoundTooLong):
+        list(media.mix_voices([(good, 0.0), (good, 599.5)], outputs / "mix.wav"))
+    with pytest.raises(errors.OutputNotWritable):
+        list(media.mix_voices([(good, 0.0)], outputs / "missing" / "mix.wav"))
+    for voices in ([], [(good, -0.1)], [(good, float("nan"))]):
+        with pytest.raises(ValueError, match="voices"):
+            list(media.mix_voices(voices, outputs / "mix.wav"))
+    assert not list(outputs.iterdir())
+
+
+def test_a_mix_that_is_given_up_leaves_nothing(tmp_path, outputs):
+    voice = write_wav(tmp_path / "voice.wav", tone(5.0, 48_000), 48_000)
+    mixing = media.mix_voices([(voice, 0.0), (voice, 2.0)], outputs / "mix.wav")
+    while next(mixing) < 0.8:
+        pass
+    assert list(outputs.iterdir())
+    mixing.close()
+    assert not list(outputs.iterdir())
+
+
+def test_a_mix_of_any_length_takes_the_same_memory(tmp_path):
+    peaks = []
+    for seconds in (10.0, 60.0):
+        voice = write_wav(tmp_path / "voice.wav", tone(seconds), 16_000)
+        tracemalloc.start()
+        for _ in media.mix_voices([(voice, 0.0), (voice, 1.0)], tmp_path / "mix.wav"):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
