@@ -116,7 +116,7 @@ class ExpressionFields:
         y = self.origin[1] + self.step * np.arange(rows, dtype=np.float32)
         self._nodes = np.stack(np.meshgrid(x, y), axis=-1)
         self._numbers = self._grid_index(self._nodes)
-        self._movements = MOVEMENTS
+        self._movements: tuple[str, ...] = MOVEMENTS
         self._upper, self._lower, self._lips = self._learn(*self._targets())
         self._close_the_gap()
         self._inverse = np.zeros((2, *self.shape, 2), np.float32)
