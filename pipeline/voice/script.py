@@ -25,7 +25,7 @@ SENTENCE_PAUSE = 0.45
 PARAGRAPH_PAUSE = 0.9
 TURN_PAUSE = 0.35  # from one speaker to the other: shorter than one's own, people answer quickly
 
-SPEAKER = re.compile(r"[*_]{0,2}([AB])[*_]{0,2}[ \t]*[:：][*_]{0,2}(?=\s|$)[ \t]*(.*)")
+SPEAKER = re.compile(r"[*_]{0,2}([AB])[*_]{0,2}\s*[:：][*_]{0,2}(?=\s|$)\s*(.*)")
 ENDS = ".!?…。！？؟।‼⁇⁈⁉"
 # A sentence ends at these signs and what closes with them, before a space; where no spaces are written, at once.
 END = re.compile(

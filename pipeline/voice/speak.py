@@ -3,7 +3,6 @@
 Sentences come from script.py, sound from the synthesisers; what a mouth makes of it is left to the draft.
 """
 
-import os
 import wave
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -186,7 +185,7 @@ def write_wav(waveform: np.ndarray, sample_rate: int, path: Path) -> None:
         DiskFull, OutputNotWritable.
     """
     try:
-        with written_whole(Path(path)) as part, wave.open(os.fspath(part), "wb") as file:
+        with written_whole(Path(path)) as part, part.open("wb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(sample_rate)
