@@ -514,7 +514,7 @@ MOST_TOLD = 12  # letters named in a notice
 
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)  # outer, of a Face
 MOUTH_MARGIN, JAW_DROP = 0.15, 0.35  # of the mouth's width: round it, and how far the lower lip goes down
-EYES_FROM, EYES_TO = 0.27, 0.52  # of a face's height, forehead to chin: brows and eyes
+EYES_FROM, EYES_TO = 0.12, 0.45  # of the height of a Face's box: from the brows to below the eyes
 CLEARANCE = 0.015  # of the short side, between a caption and what it must not cover
 
 
