@@ -179,14 +179,9 @@ def _french(text: str) -> str:
     text = re.sub(rf"\b1 (?={'|'.join(MONTHS)}\b)", "premier ", text)
     text = re.sub(r"(?<![\d-])\+?(?:\d[ .-])?(\d{3}[ .-]\d{3}[ .-]\d{4}|0\d(?:[ .-]\d\d){4})(?!\d)", _telephone, text)
     text = re.sub(r"\b(\d{1,2})(?:\s?h\s?|:)([0-5]\d)?(?![\w:])", _time, text)
-    for sign, (one, many) in MONEY.items():
-        mark = re.escape(sign)
-        text = re.sub(rf"{mark}\s?({NUMBER})", rf"\1 {sign}", text)  # $5
-        text = re.sub(rf"({NUMBER})\s?(M|G){mark}", lambda found, said=many: _large_money(found, said), text)
-        text = re.sub(
-            rf"({NUMBER})\s?(millions?|milliards?)\s?{mark}", lambda found, said=many: _large_money(found, said), text
-        )
-        text = re.sub(rf"(?<!\d)(\d+)(?:,(\d\d))?\s?{mark}", lambda found, said=(one, many): _money(found, *said), text)
+    text = re.sub(rf"([$€£¥])\s?({NUMBER})", r"\2 \1", text)  # $5
+    text = re.sub(rf"({NUMBER})\s?(M|G|millions?|milliards?)\s?([$€£¥])", _large_money, text)
+    text = re.sub(r"(?<!\d)(\d+)(?:,(\d\d))?\s?([$€£¥])", _money, text)
     text = re.sub(r"\b1(?:er|ᵉʳ)\b", "premier", text)
     text = re.sub(r"\b1(?:re|ère|ʳᵉ)\b", "première", text)
     text = re.sub(r"\b2(?:nd|d)(e?)\b", r"second\1", text)
@@ -219,7 +214,7 @@ def _french(text: str) -> str:
 
 def _whole(digits: str) -> str:
     """Digits in words, one by one where they are no quantity."""
-    if (len(digits) > 1 and digits[0] == "0") or int(digits) >= LARGEST_NUMBER:
+    if (len(digits) > 1 and digits[0] == "0") or len(digits) >= len(str(LARGEST_NUMBER)):
         return " ".join(number_words(int(digit), "fr") for digit in digits)
     return number_words(int(digits), "fr")
 
@@ -270,18 +265,22 @@ def _telephone(found: Found) -> str:
     return ", ".join(groups)
 
 
-def _money(found: Found, one: str, many: str) -> str:
-    noun = one if int(found[1]) <= 1 else many
+def _money(found: Found) -> str:
+    one, many = MONEY[found[3]]
+    noun = one if found[1] in ("0", "1") else many
     words = _count(found[1], noun)
-    link = "" if not words.endswith(("million", "milliard")) else "d'" if noun == "euros" else "de "
-    said = f"{words} {link}{noun}"
+    said = f"{words} {_link(noun) if words.endswith(('million', 'milliard')) else ''}{noun}"
     return said if found[2] in (None, "00") else f"{said} {_whole(str(int(found[2])))}"
 
 
-def _large_money(found: Found, many: str) -> str:
+def _large_money(found: Found) -> str:
     unit = {"M": "millions", "G": "milliards"}.get(found[2], found[2])
-    link = "d'" if many == "euros" else "de "
-    return f"{found[1]} {unit} {link}{many}"
+    _, many = MONEY[found[3]]
+    return f"{found[1]} {unit} {_link(many)}{many}"
+
+
+def _link(noun: str) -> str:
+    return "d'" if noun.startswith("euro") else "de "
 
 
 def _ordinal(value: int) -> str:

@@ -35,11 +35,11 @@ LONGEST_WORD = 30  # characters before a point that are looked at: no short form
 SHORT_FORMS = frozenset(
     form
     for forms in (
-        "m mm mme mlle dr dre pr me mgr st ste mr mrs ms prof sr sra srta ing dott sig av boul bd tél env max min vol",
-        "art chap fig no nos vs cf ex p pp approx jr gen gov sen rep capt sgt inc ltd co dept est str nr bzw ca usw",
+        "m mm mme mlle dr dre pr me mgr st ste mr mrs ms prof sr sra srta ing dott sig av boul bd tél",
+        "art chap fig no nos vs cf ex p pp approx gen gov sen capt sgt str nr bzw",
     )
     for form in forms.split()
-)  # a point after these ends no sentence
+)  # a point after these ends no sentence; units and "etc." are not here, which often end one
 CUTS = (r"[;:—–]", r"[,،、，]", r"\s")  # where a sentence that is too long is cut, the best first
 
 
@@ -80,7 +80,7 @@ def is_seen(letter: str) -> bool:
 
 def turns(text: str) -> Iterator[tuple[int, list[str]]]:
     """Who speaks, and their paragraphs in order: a line that begins with `A:` or `B:` changes the speaker."""
-    speaker, lines = 0, []
+    speaker, lines = 0, list[str]()
     for line in text.split("\n"):
         if found := SPEAKER.match(line.strip()):
             if any(line.strip() for line in lines):

@@ -55,6 +55,7 @@ SAMPLE_RATE = 24_000  # Hz, of the natural voices; eSpeak NG's 22 050 is raised 
 BEFORE_SECONDS, AFTER_SECONDS = 0.25, 0.4  # of silence round the whole: a breath, and time for the mouth to close
 MARGIN_SECONDS = 0.03  # of a sentence's faint beginning and end that is kept
 FAINT_DB = 45.0  # under its loudest moment, a sentence's edge is silence
+SILENT_DB = -80.0  # of full scale: nothing was said; see media.SILENT_PEAK
 LEVEL_STEP = 0.02  # seconds of one level
 
 TARGET_DB = -20.0  # mean level of speech in full scale, where recordings of voices usually lie; see media.QUIET_DB
@@ -288,9 +289,9 @@ def _trimmed(said: Utterance) -> tuple[np.ndarray, list[Mark]]:
         common = gcd(SAMPLE_RATE, said.sample_rate)
         waveform = signal.resample_poly(waveform, SAMPLE_RATE // common, said.sample_rate // common)
     levels = _levels(waveform)
-    heard = np.flatnonzero(levels > levels.max(initial=-np.inf) - FAINT_DB) if len(levels) else []
-    if not len(heard) or levels.max() < -80:
+    if levels.max(initial=-np.inf) < SILENT_DB:
         return np.zeros(0, np.float32), []
+    heard = np.flatnonzero(levels > levels.max() - FAINT_DB)
     step = round(LEVEL_STEP * SAMPLE_RATE)
     margin = round(MARGIN_SECONDS * SAMPLE_RATE)
     first = max(0, int(heard[0]) * step - margin)

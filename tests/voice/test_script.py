@@ -38,6 +38,7 @@ def test_speakers_change_at_their_letters_in_either_typography():
 def test_short_forms_initials_and_numbers_end_no_sentence():
     assert len(written("Dr. Smith met J. K. Rowling at 3.5 km from the U.S. Capitol, e.g. there.")) == 1
     assert written("M. Roy est là. Mme Côté aussi, p. ex. ici.") == ["M. Roy est là.", "Mme Côté aussi, p. ex. ici."]
+    assert len(written("Il a couru 45 min. C'était long, etc. Puis il est parti.", "fr")) == 3
     assert written("« Oui. » Non… Vraiment?! Ah!") == ["« Oui. »", "Non…", "Vraiment?!", "Ah!"]
     assert written("这是一个句子。这是第二个！第三个？", "zh") == ["这是一个句子。", "这是第二个！", "第三个？"]
 
