@@ -348,7 +348,7 @@ def write_srt(lines: Iterable[Line], path: Path) -> None:
 
 
 def write_vtt(lines: Iterable[Line], path: Path, *, names: Sequence[str] = SPEAKERS) -> None:
-    """Write captions as WebVTT; of two speakers, each cue names its own.
+    """Write captions as WebVTT; of two speakers, each cue names its own, and a dash marks the change for all to see.
 
     Args:
         lines: What is said when; they are cut.
@@ -358,7 +358,7 @@ def write_vtt(lines: Iterable[Line], path: Path, *, names: Sequence[str] = SPEAK
     Raises:
         OutputNotWritable, DiskFull.
     """
-    captions = cut(lines)
+    captions = _dashed(cut(lines))
     voices = [f"<v {_clean(name).translate(VTT_SIGNS)}>" for name in names]
     if len({line.speaker for line in captions}) < 2:
         voices = ["" for _ in names]

@@ -181,7 +181,7 @@ def test_files_hold_the_words_and_times_and_nothing_the_script_made(tmp_path, li
     for line, (_, _, in_srt), (_, _, in_vtt) in zip(cut, srt, vtt, strict=True):
         spoken = re.sub(r"^<v [^<>\n]+>", "", in_vtt)
         assert "<" not in spoken and ">" not in spoken
-        assert html.unescape(spoken.replace("&amp;", "&#38;")) == line.text
+        assert html.unescape(spoken.replace("&amp;", "&#38;")) in (line.text, "–\u00a0" + line.text)
         assert not re.search(r"[<>{}]", in_srt)
         plain = line.text.translate(str.maketrans("<>{}", "‹›()"))
         assert in_srt in (plain, "–\u00a0" + plain)
@@ -193,11 +193,17 @@ def test_two_speakers_are_told_apart(tmp_path):
     captions.write_vtt(lines, tmp_path / "clip.vtt")
     captions.write_srt(lines, tmp_path / "clip.srt")
     assert [text for _, _, text in cues_of(tmp_path / "clip.vtt")] == [
-        "<v A>Bonjour.",
-        "<v B>Salut.",
+        "<v A>–\u00a0Bonjour.",
+        "<v B>–\u00a0Salut.",
         "<v B>Ça va\u00a0?",
     ]
     assert [text[0] == "–" for _, _, text in cues_of(tmp_path / "clip.srt")] == [True, True, False]
+
+
+def test_both_files_go_beside_the_clip_under_its_name(tmp_path):
+    written = captions.write([Line("Bonjour.", 0, 1)], tmp_path / "été 1.5.mp4")
+    assert [path.name for path in written] == ["été 1.5.srt", "été 1.5.vtt"]
+    assert all(path.is_file() for path in written)
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path):
