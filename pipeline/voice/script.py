@@ -13,13 +13,13 @@ from pipeline.request import MAX_TEXT_LENGTH
 from pipeline.voice.language import detect_language
 from pipeline.voice.readout import LATIN, is_latin, read_out
 
-MAX_SENTENCE = 240  # characters spoken at once: two lines of print. French takes 1.1 symbols a character, so that the
-# 510 symbols of one run of Kokoro are never reached, and a caption of it can still be read
+MAX_SENTENCE = 240  # characters spoken at once: two lines of print. At 1.36 symbols a character at most, as measured on
+# tests/voice/sentences.py in five languages, one run of Kokoro (510 symbols) holds it
 TOO_SHORT_TO_TELL = 24  # letters of one speaker, below which they are taken to speak the script's language
 
-# Seconds of silence at speed 1. Read speech pauses 0.2 s at most inside a sentence, 0.4 to 0.7 s between two, a second
-# and more between paragraphs. Source: Campione & Véronis (2002), "A large-scale multilingual study of silent pause
-# duration", Speech Prosody: medians 0.15, 0.5 and above 1 s in five languages.
+# Seconds of silence at speed 1. Pauses in speech are brief (under 0.2 s), medium (0.2 to 1 s) or long: the first stand
+# inside a sentence, the second end one, the third come only in speech that is not read. Source: Campione and Véronis
+# (2002), "A large-scale multilingual study of silent pause duration", Speech Prosody. Within those, chosen here.
 CLAUSE_PAUSE = 0.2  # at a comma or colon where a long sentence is cut; inside a sentence the voice makes its own
 SENTENCE_PAUSE = 0.45
 PARAGRAPH_PAUSE = 0.9
