@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -89,6 +89,7 @@ def cues_of(path: Path) -> list[tuple[int, int, str]]:
 
 
 @settings(deadline=None)
+@example([Line("Mot. " * 2000, 0, 0.05), Line("Fin.", 0.05, 0.1)])
 @given(scripts())
 def test_cut_lines_have_the_same_words_and_never_overlap(lines):
     cut = captions.cut(lines)
