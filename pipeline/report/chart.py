@@ -40,7 +40,7 @@ STYLE = """
 
 
 class Row(NamedTuple):
-    """How one figure is shown: the names of its texts, decimals, and what it is multiplied by."""
+    """How one figure is shown: the end of its text's name, decimals, and what it is multiplied by."""
 
     name: str
     text: str
@@ -49,13 +49,13 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("sync_r", "ReportSync", 2),
-    Row("lag_ms", "ReportLag", 0),
-    Row("mouth_range_mouth_widths", "ReportRange", 2),
-    Row("identity_distance", "ReportIdentity", 2),
-    Row("face_share", "ReportFaceShare", 0, 100.0),
-    Row("flicker_levels", "ReportFlicker", 1),
-    Row("blinks_per_minute", "ReportBlinks", 0),
+    Row("sync_r", "Sync", 2),
+    Row("lag_ms", "Lag", 0),
+    Row("mouth_range_mouth_widths", "Range", 2),
+    Row("identity_distance", "Identity", 2),
+    Row("face_share", "FaceShare", 0, 100.0),
+    Row("flicker_levels", "Flicker", 1),
+    Row("blinks_per_minute", "Blinks", 0),
 )
 
 
@@ -72,7 +72,7 @@ def table(report: Report, language: str) -> str:
         figure = report.figures[row.name]
         means = {"least": _number(least_sync(report.seconds), 2, language)} if row.name == "sync_r" else {}
         cells = [_number(value, row.decimals, language, row.scale) for value in _three(figure)]
-        lines.append([say(row.text, language), *cells, say(f"{row.text}Means", language, **means)])
+        lines.append([say(f"Report{row.text}", language), *cells, say(f"Report{row.text}Means", language, **means)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
