@@ -9,10 +9,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from pipeline import face as faces
-from pipeline.direction import Direction
+from pipeline.direction import Direction, scale
 from pipeline.draft.acting import act
 from pipeline.draft.chapters import Ear, chapters_of, listen_to_all
-from pipeline.draft.motion import HeadTrack, move_head
+from pipeline.draft.motion import MOTION_SIZE, HeadTrack, move_head
 from pipeline.draft.puppet import Moment
 from pipeline.draft.speech import MouthTrack
 from pipeline.draft.stage import Stage, crop_frame
@@ -26,6 +26,7 @@ cv2.setNumThreads(1)
 
 ATTENTION_GAZE, ATTENTION_TURN = 4.0, 1.5  # degrees that a listener's eyes and head turn towards who speaks
 ATTENTION_SECONDS = 0.4  # smoothing of the head's share; eyes go in three frames
+LISTENED_BY = 0.8  # of a chapter's frames by which the next one is listened to, so that nothing is left for its end
 REST_SECONDS = 0.6  # before an end in which attention has returned to the viewer, as all else has
 
 
@@ -81,7 +82,7 @@ def _draw(
         num_frames = len(mouths[0].jaw)
         for done, moments in enumerate(_act_all(stage, mouths, number, seed, direction), start=1):
             yield stage.draw(moments)
-            while listening and coming is None and (heard < done / num_frames or done == num_frames):
+            while listening and coming is None and heard < done / (LISTENED_BY * num_frames):
                 try:
                     heard = next(listening)
                 except StopIteration as finished:
@@ -100,19 +101,21 @@ def _act_all(
             head = replace(head, mood=np.full_like(head.mood, head.mood.max()))
         if len(mouths) == 2:
             other = 1 - number
-            head = _attend(head, mouths[other].hold - mouth.hold, stage.places[other] - stage.places[number])
+            across = stage.places[other] - stage.places[number]
+            head = _attend(head, mouths[other].hold - mouth.hold, across, scale(direction.motion, *MOTION_SIZE))
             mouth = replace(mouth, hold=np.maximum(mouth.hold, mouths[other].hold))
         acts.append(act(mouth, head, puppet.face, direction))
     return zip(*acts, strict=True)
 
 
-def _attend(head: HeadTrack, heard: np.ndarray, across: np.ndarray) -> HeadTrack:
+def _attend(head: HeadTrack, heard: np.ndarray, across: np.ndarray, size: float) -> HeadTrack:
     """A head that turns towards the other speaker while that one alone is heard.
 
     Args:
         head: As it moves by itself.
         heard: (num_frames,) above 0.5 where the other speaks and this one does not.
         across: (2,) from this face to the other, pixels.
+        size: Of head motion: 0 for a head that is to be still, whose eyes alone attend.
     """
     num_frames = len(heard)
     attends = (heard > 0.5).astype(np.float64)
@@ -123,7 +126,7 @@ def _attend(head: HeadTrack, heard: np.ndarray, across: np.ndarray) -> HeadTrack
     turn *= np.clip(from_ends / REST_SECONDS, 0, 1)
     return replace(
         head,
-        yaw=head.yaw + np.float32(ATTENTION_TURN * right) * turn.astype(np.float32),
+        yaw=head.yaw + np.float32(size * ATTENTION_TURN * right) * turn.astype(np.float32),
         gaze_x=head.gaze_x + np.float32(ATTENTION_GAZE * right) * eyes.astype(np.float32),
         gaze_y=head.gaze_y - np.float32(ATTENTION_GAZE * down) * eyes.astype(np.float32),
     )

@@ -55,16 +55,17 @@ class Stage:
 
     Attributes:
         puppets: One for each face, in the same order.
+        windows: Where each moves.
         places: (faces, 2), the middle of each, x and y in pixels of the frame.
     """
 
     def __init__(self, portrait: np.ndarray, crop: Box, size: tuple[int, int], landmarks: Sequence[np.ndarray]) -> None:
         self._still = crop_frame(portrait, crop, size)
-        self._windows = windows_around(landmarks, size)
+        self.windows = windows_around(landmarks, size)
         self.places = np.array([points[FACE_OVAL, :2].mean(axis=0) for points in landmarks])
         self.puppets: list[Puppet] = []
         self._borders: list[list[tuple[tuple[slice, slice], np.ndarray]]] = []
-        for points, window in zip(landmarks, self._windows, strict=True):
+        for points, window in zip(landmarks, self.windows, strict=True):
             skin = crop_skin(portrait, crop, size, window.place)
             corner = np.array([window.columns.start, window.rows.start, 0], np.float32)
             fading = 1 - _inside(window, window.fades) if any(window.fades) else None
@@ -78,10 +79,10 @@ class Stage:
             moments: What each face does.
         """
         shape = self._still.shape[:2]
-        if (self._windows[0].rows.stop, self._windows[0].columns.stop) == shape == self.puppets[0].size:
+        if (self.windows[0].rows.stop, self.windows[0].columns.stop) == shape == self.puppets[0].size:
             return self.puppets[0].draw(moments[0])
         frame = self._still.copy()
-        for puppet, window, borders, moment in zip(self.puppets, self._windows, self._borders, moments, strict=True):
+        for puppet, window, borders, moment in zip(self.puppets, self.windows, self._borders, moments, strict=True):
             drawn, part = puppet.draw(moment), frame[window.place]
             for strip, share in borders:
                 drawn[strip] = cv2.blendLinear(drawn[strip], part[strip], share, 1 - share)

@@ -44,3 +44,14 @@ def test_without_a_matte_the_far_background_stays(smile):
     fields = PoseFields(smile.geometry, smile.frame.shape[:2], STEP, has_matte=False)
     moved = np.abs(fields.invert(Pose(yaw=10, roll=4)) - fields.nodes)
     assert moved[:6, :6].max() < 0.05 and moved.max() > 2
+
+
+@pytest.mark.parametrize("pose", TURNS, ids=str)
+def test_in_a_frame_of_any_shape_the_head_turns_alike(fields, smile, pose):
+    """More frame below and to the right changes nothing but what is near the old edges."""
+    height, width = smile.frame.shape[:2]
+    wide = PoseFields(smile.geometry, (height, width + 80), STEP, has_matte=True)
+    face = smile.landmarks[:468, :2]
+    np.testing.assert_allclose(wide.follow(pose, face), fields.follow(pose, face), atol=0.25)
+    for edge in np.abs(wide.invert(pose) - wide.nodes)[[0, -1]]:
+        assert edge.max() < 0.25

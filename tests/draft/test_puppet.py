@@ -86,3 +86,24 @@ def test_without_a_matte_the_head_still_turns(smile):
     nose = smile.landmarks[1, :2].astype(int)
     window = np.s_[nose[1] - 12 : nose[1] + 12, nose[0] - 12 : nose[0] + 12]
     assert np.abs(turned[window].astype(int) - smile.frame[window]).mean() > 3
+
+
+def test_a_frame_need_not_be_square(smile):
+    low, wide = smile.frame.shape[0] - 40, smile.frame.shape[1]
+    puppet = Puppet(smile.picture[: 2 * low], smile.landmarks, smile.mask[:low])
+    frame = puppet.draw(TALK[3])
+    assert frame.shape == (low, wide, 3) and puppet.size == (low, wide)
+    assert np.abs(puppet.draw(Moment()).astype(int) - smile.frame[:low]).mean() < 0.6
+
+
+def test_where_movement_fades_the_picture_stays(smile):
+    """As beside another face: nothing beyond the cheek moves, where without fading something does."""
+    cheek = int(smile.landmarks[:, 0].max())
+    fading = np.zeros(smile.mask.shape, np.float32)
+    fading[:, cheek:] = 1
+    moved = []
+    for faded in (fading, None):
+        puppet = Puppet(smile.picture, smile.landmarks, smile.mask, faded)
+        at_rest = puppet.draw(Moment()).astype(int)
+        moved.append(np.abs(puppet.draw(Moment({"jaw": 1.0}, pose=Pose(yaw=6, roll=2))) - at_rest)[:, cheek + 8 :])
+    assert moved[0].max() <= 2 and moved[1].max() > 20
