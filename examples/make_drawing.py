@@ -1,7 +1,7 @@
 """Draws portraits/drawing_of_a_girl.jpg and portraits/drawing_of_a_fox.jpg, the two characters of our own making.
 
 Shapes are closed curves through a few points, filled and softly shaded at three times the final size. Knows nothing
-of faces: the fox's five handles stand in examples.csv. Run it from anywhere: python examples/make_drawing.py
+of faces: the fox's three clicks stand in examples.csv. Run it from anywhere: python examples/make_drawing.py
 """
 
 from collections.abc import Sequence

@@ -61,7 +61,7 @@ EYE_HABIT = 18.0  # levels of 255 given up for each factor e away from the usual
 EYE_TRUST = 12.0  # levels of 255 given up for an outline at the end of EYE_SHIFTS
 EYE_CLASSES = 5  # of size, of each of which the clearest outline is looked at closely
 EYE_NEARLY = 0.72  # of the clearest outline's contrast: iris and pupil are outlines too, and the outermost counts
-EYE_CLEAR = 100.0  # levels of 255: so clear an outline counts, however much clearer the iris is
+EYE_CLEAR = 40.0  # levels of 255: so clear an outline counts, however much clearer the iris is: eye whites on pale skin
 EYE_CONTRAST = 16.0  # levels of 255 by which an eye differs from what is around it; fur and walls do by less
 EYE_BLUR = 0.012  # eye distances: hairs and paint are no outlines
 EYE_STEP, EYE_STEPS = 1.05, 12  # the outline found is then moved and resized by this, so often, while it gets clearer
@@ -216,7 +216,7 @@ def _find_eyes(picture: np.ndarray, clicks: np.ndarray) -> np.ndarray | None:
         """_contrast of (n, 5) outlines, less what is given up for unusual ones."""
         x, y, half_width, half_height, shape = outlines.T
         cost = np.abs(np.log(2 * half_width / EYE_USUAL[0])) + np.abs(np.log(half_height / half_width / EYE_USUAL[1]))
-        cost = cost + (shape == PANE)
+        cost = cost + 2 * (shape == PANE)  # seldom, and an eye that does not blink is missed
         found = _contrast(part, clicks[eye] - [left, top], axes, outlines)
         return found - EYE_HABIT * cost - EYE_TRUST * np.hypot(x, y) / EYE_SHIFTS[-1]
 
@@ -251,7 +251,7 @@ def _find_eyes(picture: np.ndarray, clicks: np.ndarray) -> np.ndarray | None:
     counts = clarity >= min(EYE_NEARLY * float(clarity.max()), EYE_CLEAR)
     counts &= (half_sizes >= half_sizes[clarity.argmax()]).all(axis=-1)  # irises and pupils are outlines too
     found = outlines[(counts * half_sizes.prod(axis=-1)).argmax()]
-    if found[0, -1] == PANE:
+    if PANE in (found[0, -1], outlines[clarity.argmax(), 0, -1]):
         return None
     x = -np.cos(np.linspace(0, np.pi, len(LEFT_LIDS[0])))
     half_width, half_height = np.sqrt(found[0, 2:4] * found[1, 2:4])
