@@ -31,7 +31,6 @@ UNDER_SHARE = 0.6  # of the skin under the eye in a closed lid's colour: the sam
 STREAK = 0.07  # eye widths along the lid over which drawn-out skin is smoothed
 FLAT_SHARE = 0.65  # of the drawn-out lid painted in its median colour: hides the streaks of stretching
 LID_SHADE = 0.97  # a closed lid looks down and catches a little less light
-EYES = ((LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER))
 EYEBALL_IN_IRISES = 12.0 / 5.9  # radius of the eyeball over that of the iris. Source: mean of adults, mm
 IRIS_SPREAD = (1.1, 2.3)  # iris radii from its centre over which the eyeball's movement dies away
 PAINTED_BELOW = 0.14  # eye widths of strip; less than that cannot be drawn out over an eye and is painted instead
@@ -41,13 +40,7 @@ SQUINTED = 0.075  # eye widths that a lower lid at 1 comes up
 SQUINT_SKIN = 0.20  # eye widths below the lower lid that are drawn out as it does
 SLANTED = 0.45  # of the eye's opening that the one half of a slanted lid covers at its end
 SMALLEST_OPENING = 0.08  # eye widths; a narrower eye is closed in the picture
-OUTLINE_RIMS = (0.86, 1.16)  # of an outline's size: the colours beside it are read there
-OUTLINE_SCALES = np.geomspace(0.6, 2.6, 12)  # of the average eye tried for drawn and animal eyes, across and up
-OUTLINE_DROPS = (-0.15, 0.0, 0.15)  # of the average eye's height that its middle may lie below the pupil
-OUTLINE_NEARLY = 0.85  # of the clearest outline's contrast
-OUTLINE_HABIT = 0.12  # of the contrast given up for each factor e away from the average: two equal outlines are decided
-OUTLINE_CONTRAST = 14.0  # levels of 255 by which an eye must differ from what is around it
-WHITE_RIM = 0.80  # share of the eyeball's own brightness: skin above a lid that is this like it is not skin
+WHITE_RIM = 0.20  # of the white's brightness that some channel of skin above a lid lacks; else it is the white itself
 
 
 class Eye:
@@ -104,9 +97,7 @@ class Eye:
         self._turn = np.stack([self._x_axis, self._y_axis]) * np.float32(self._width * radius * EYEBALL_IN_IRISES)
         self._measure_lid(lid_line, self._to_eye(points[BROWS]))
 
-    def draw(
-        self, lid: float, gaze_x: float, gaze_y: float, squint: float = 0.0, slant: float = 0.0
-    ) -> np.ndarray:
+    def draw(self, lid: float, gaze_x: float, gaze_y: float, squint: float = 0.0, slant: float = 0.0) -> np.ndarray:
         """The window's pixels.
 
         Args:
@@ -212,8 +203,8 @@ class Eye:
         thin = np.clip((PAINTED_BELOW - height.mean()) / 0.06, 0, 1)
         self._flat_share = float(FLAT_SHARE + (1 - FLAT_SHARE) * thin)
         ball = (self._y > self._upper + 0.03) & (self._y < self._lower - 0.03) & (self._rolls < 0.5)
-        white = float(self._frame[self.window][ball].mean()) if ball.any() else 0.0
-        is_skin = white < 225 or float(self._colour.mean()) < WHITE_RIM * white
+        white = self._frame[self.window][ball].mean(axis=0) if ball.any() else np.zeros(3)
+        is_skin = float(white.mean()) < 225 or float((white - self._colour).max()) > WHITE_RIM * float(white.mean())
         self.can_blink = is_skin and float((self._lower - self._upper).max()) > SMALLEST_OPENING
 
     def _read(self, at: np.ndarray, picture: np.ndarray | None = None) -> np.ndarray:
@@ -234,55 +225,10 @@ class Eye:
 
 def both_eyes(frame: np.ndarray, landmarks: np.ndarray) -> tuple[Eye, Eye]:
     """The eyes of a face, left and right as seen in the picture."""
-    return (
-        Eye(frame, landmarks, LEFT_EYE_UPPER, LEFT_EYE_LOWER, LEFT_IRIS),
-        Eye(frame, landmarks, RIGHT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_IRIS),
-    )
-
-
-def fit_lids(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Grow or shrink lids that were placed by hand to where the picture has an eye's outline.
-
-    Args:
-        frame: (height, width, 3) uint8, RGB.
-        landmarks: (478, 3) float32, pixels of the frame, eyes of an average size around their centres.
-
-    Returns:
-        The landmarks with new lids; shut ones, which do not blink, where no outline is found.
-    """
-    across = landmarks[RIGHT_EYE_UPPER[-1], :2] - landmarks[LEFT_EYE_UPPER[0], :2]
-    axes = np.stack([across, [-across[1], across[0]]]) / np.hypot(*across)
-    rings = [upper + lower[-2:0:-1] for upper, lower in EYES]
-    centres = [landmarks[ring, :2].mean(axis=0) for ring in rings]
-    outlines = [(landmarks[ring, :2] - centre) @ axes.T for ring, centre in zip(rings, centres, strict=True)]
-    blur = max(0.03 * float(np.ptp(outlines[0][:, 0])), 0.5)
-    smooth = cv2.GaussianBlur(frame, (0, 0), blur).astype(np.float32)
-
-    def place(eye: int, size: np.ndarray) -> np.ndarray:
-        width, height, drop = size
-        return centres[eye] + (outlines[eye] * [width, height] + [0, drop * np.ptp(outlines[eye][:, 1])]) @ axes
-
-    def contrast(size: np.ndarray) -> float:
-        """How much the colours inside and outside of both outlines differ, where they differ little."""
-        differences = []
-        for eye in range(2):
-            inside, outside = (place(eye, size * [rim, rim, 1]).astype(np.float32)[:, None] for rim in OUTLINE_RIMS)
-            read = [cv2.remap(smooth, at[..., 0], at[..., 1], cv2.INTER_LINEAR) for at in (inside, outside)]
-            differences.append(np.linalg.norm(read[0] - read[1], axis=-1))
-        return float(np.percentile(np.concatenate(differences), 30))
-
-    sizes = np.array([[x, y, drop] for x in OUTLINE_SCALES for y in OUTLINE_SCALES for drop in OUTLINE_DROPS])
-    found = np.array([contrast(size) for size in sizes])
-    found *= 1 - OUTLINE_HABIT * np.abs(np.log(sizes[:, :2])).sum(axis=1)
-    size = np.array([1.0, 0.0, 0.0])
-    if found.max() > OUTLINE_CONTRAST:
-        # An eye has outlines within it (iris, pupil): of those nearly as clear as the clearest, the outermost counts.
-        clear = np.flatnonzero(found > OUTLINE_NEARLY * found.max())
-        size = sizes[clear[np.argmax(sizes[clear, 0] * sizes[clear, 1])]]
-    fitted = landmarks.copy()
-    for eye, ring in enumerate(rings):
-        fitted[ring, :2] = place(eye, size)
-    return fitted
+    left = Eye(frame, landmarks, LEFT_EYE_UPPER, LEFT_EYE_LOWER, LEFT_IRIS)
+    right = Eye(frame, landmarks, RIGHT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_IRIS)
+    left.can_blink = right.can_blink = left.can_blink and right.can_blink  # one alone would wink
+    return left, right
 
 
 def _curve(points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
