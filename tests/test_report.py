@@ -157,7 +157,7 @@ def test_a_delayed_sound_is_found_and_measured(late_sound: Report, good: Report)
 
 def test_a_still_image_follows_no_voice_and_does_not_blink(still: Report) -> None:
     assert found(still) == ["ReportDoesNotFollow", "ReportNoBlinks"]
-    assert value(still, "blinks_per_minute") == 0
+    assert value(still, "blinks_per_minute") == 0 and still.figures["lag_ms"].clip is None
     assert value(still, "mouth_range_mouth_widths") < 0.02
     assert value(still, "flicker_levels") < 0.5
 

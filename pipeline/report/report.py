@@ -78,7 +78,7 @@ class Report:
         num_measured: Of these, looked at.
         figures: By name, in the order they are shown:
             sync_r: correlation of the measured mouth opening with the one that the voice asks for, at the best lag.
-            lag_ms: by which the mouth comes after the sound; negative before.
+            lag_ms: by which the mouth comes after the sound; negative before; None for a mouth that does not follow.
             mouth_range_mouth_widths: from the 5th to the 95th percentile of the opening.
             identity_distance: of the faces to the portrait's, median; see identity.describe.
             face_share: of the measured frames that show a face.
@@ -235,6 +235,8 @@ def _figures(seen: Any, asked: MouthTrack, picture: np.ndarray, found: Face, cou
         lag, sync = measures.best_lag(filled, asked.jaw, longest)
         low, high = np.percentile(opening[is_seen], [5, 95])
         spread = float(high - low)
+        if spread < LEAST_RANGE or sync < least_sync(count / FPS):
+            lag = None  # of a mouth that does not follow, the best fit is chance
     noise = np.random.default_rng(0).normal(0, max(seen.noise, 1e-6), count)  # what the landmark net trembles by itself
     loudest = max(float(np.percentile(asked.jaw, 95)), 1e-6)
     perfect_lag, perfect_sync = measures.best_lag(FULL_RANGE * asked.jaw / loudest + noise, asked.jaw, longest)
@@ -267,12 +269,12 @@ def least_sync(seconds: float) -> float:
 def _findings(figures: dict[str, Figure], distances: np.ndarray, seconds: float) -> tuple[Notice, ...]:
     values = {name: figure.clip for name, figure in figures.items()}
     wrong: list[Notice] = []
-    share, sync, lag, spread = (values[name] for name in ("face_share", "sync_r", "lag_ms", "mouth_range_mouth_widths"))
+    share, sync, lag = (values[name] for name in ("face_share", "sync_r", "lag_ms"))
     if share is not None and share < LEAST_FACE_SHARE:
         wrong.append(Notice("ReportFaceMissing", {"percent": max(1, round(100 * (1 - share)))}))
-    if sync is not None and lag is not None and spread is not None:
-        if spread < LEAST_RANGE or sync < least_sync(seconds):
-            wrong.append(Notice("ReportDoesNotFollow", _exact("r", sync if spread >= LEAST_RANGE else 0.0)))
+    if sync is not None:
+        if lag is None:
+            wrong.append(Notice("ReportDoesNotFollow", _exact("r", sync)))
         elif lag > LATEST_MS:
             wrong.append(Notice("ReportMouthLags", {"ms": round(lag)}))
         elif lag < EARLIEST_MS:

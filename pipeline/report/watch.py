@@ -81,7 +81,8 @@ class Watch:
         self._search_at, self._patience = 0.0, SEARCH_SECONDS
         self._look_at = 0.0
         self._waiting: list[tuple[int, np.ndarray, np.ndarray]] = []
-        self._source_points, self._eyes = np.zeros((0, 2)), None  # type: tuple[np.ndarray, Eyes | None]
+        self._eyes: Eyes | None = None
+        self._source_points = np.zeros((0, 2))  # landmarks of the picture that `_eyes` compares with
         self._times: list[float] = []
         self._openings: list[float] = []
         self._closures: list[float] = []
