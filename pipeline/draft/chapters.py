@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
@@ -17,6 +18,7 @@ LONGEST_WHOLE = 75 * FPS  # frames listened to at once: the ear needs a tenth of
 CHAPTER = 60 * FPS  # frames of a longer recording's parts, at most but for SEEK
 SEEK = 8 * FPS  # frames a cut is moved, either way, to a quiet moment
 PAUSE = 5  # frames whose loudness counts as one: a pause, not the gap inside a "p"
+PIECE_SECONDS = 2.5  # listened to at once while frames are drawn: a gap of 0.3 s between two, a third of 10's memory
 CONTEXT = 3 * FPS // 2  # frames heard before and after a chapter: a pause is told from an end by what follows
 JOINT = 10  # frames in which one chapter's mouth becomes the next one's: both heard the same there, almost
 SILENT = 1e-3  # of full scale, -60 dB: under it a speaker waits for the other
@@ -64,7 +66,13 @@ class Ear:
     def __init__(self, speaker: Speaker, chapters: Sequence[tuple[int, int]], *, by_turns: bool) -> None:
         self._speaker = speaker
         self._chapters = chapters
+        self._spilt: IO[bytes] | None = None
+        if len(chapters) > 1:  # the whole voice would be among the largest arrays of a render
+            self._spilt = TemporaryFile()  # noqa: SIM115 (it goes with the Ear)
+            speaker.speech.waveform.tofile(self._spilt)
+            self._speaker = replace(speaker, speech=replace(speaker.speech, waveform=np.zeros(0, np.float32)))
         self._hear = self._hear_turns if by_turns and not speaker.marks else self._hear_all
+        self._pieces: dict[str, Any] = {"piece_seconds": PIECE_SECONDS} if len(chapters) > 1 else {}
         self._tail: MouthTrack | None = None
 
     def listen(self, number: int) -> Listening:
@@ -89,15 +97,22 @@ class Ear:
         begin = round(self._speaker.start * SAMPLE_RATE)
         first, last = start * SAMPLES_PER_FRAME - begin, stop * SAMPLES_PER_FRAME - begin
         is_end = stop == self._chapters[-1][1]
-        own = self._speaker.speech.waveform[max(first, 0) : None if is_end else max(last, 0)]
+        own = self._samples(max(first, 0), None if is_end else max(last, 0))
         before = min(max(-first, 0), last - first)
         missing = last - first - before - len(own)
         after = missing if missing >= SAMPLES_PER_FRAME else 0  # the last frame of a clip need not be full
         return np.pad(own, (before, after)) if before or after else own
 
+    def _samples(self, first: int, last: int | None) -> np.ndarray:
+        """Part of the voice, (samples,)."""
+        if self._spilt is None:
+            return self._speaker.speech.waveform[first:last]
+        self._spilt.seek(4 * first)
+        return np.fromfile(self._spilt, np.float32, -1 if last is None else last - first)
+
     def _hear_all(self, start: int, stop: int) -> Listening:
         """Follow everything between two frames."""
-        speaker, options = self._speaker, dict[str, Any]()
+        speaker, options = self._speaker, dict(self._pieces)
         if speaker.marks:
             late = speaker.start - start / FPS
             options["marks"] = tuple(
@@ -119,7 +134,11 @@ class Ear:
         if not kept.any():
             return _resting(stop - start)
         heard = yield from follow_speech(
-            frames[kept].ravel(), int(kept.sum()), text=self._speaker.text, language=self._speaker.language
+            frames[kept].ravel(),
+            int(kept.sum()),
+            text=self._speaker.text,
+            language=self._speaker.language,
+            **self._pieces,
         )
 
         def spread(track: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ SILENT = 0  # column of "sil"
 
 CHUNK_SECONDS = 10.0  # longest piece given to the recogniser: it drops what lies after 30 s; memory grows with length
 OVERLAP_SECONDS = 0.6  # heard on both sides of a cut and thrown away, so that no sound is met at an edge
-SEEK_SECONDS = 4.0  # a cut is moved back to the quietest moment within this
+SEEK_SHARE = 0.4  # of a piece within which a cut is moved back to the quietest moment
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,12 @@ def load_recogniser() -> tuple[Any, np.ndarray]:
     return model, np.array(columns)
 
 
-def posteriors(waveform: np.ndarray) -> Generator[float, None, np.ndarray]:
+def posteriors(waveform: np.ndarray, piece_seconds: float = CHUNK_SECONDS) -> Generator[float, None, np.ndarray]:
     """Ask the recogniser, piece by piece; pieces are cut at quiet moments and overlap.
 
     Args:
         waveform: (samples,) float32, mono, 16 000 Hz.
+        piece_seconds: Longest piece, without the overlaps.
 
     Yields:
         Share done, 0..1, after every piece.
@@ -120,7 +121,7 @@ def posteriors(waveform: np.ndarray) -> Generator[float, None, np.ndarray]:
     table = np.zeros((num_rows, len(CLASSES) + 1), np.float16)
     table[:, BLANK] = 1
     overlap = round(OVERLAP_SECONDS / POSTERIOR_SECONDS)
-    for first, last in itertools.pairwise(quiet_cuts(waveform)):
+    for first, last in itertools.pairwise(quiet_cuts(waveform, piece_seconds)):
         start, stop = max(0, first - overlap), min(num_rows, last + overlap)
         piece = waveform[start * POSTERIOR_SAMPLES : stop * POSTERIOR_SAMPLES]
         feeds = {"waveform": piece[None], "waveform_lengths": np.array([len(piece)])}
@@ -141,14 +142,14 @@ def rows_of(waveform: np.ndarray) -> int:
     return max(1, len(waveform) // POSTERIOR_SAMPLES)
 
 
-def quiet_cuts(waveform: np.ndarray) -> list[int]:
+def quiet_cuts(waveform: np.ndarray, piece_seconds: float = CHUNK_SECONDS) -> list[int]:
     """Where to cut a long recording, in rows of posteriors, the first 0 and the last its end."""
     num_rows = rows_of(waveform)
     power = [
         float(np.square(waveform[row * POSTERIOR_SAMPLES :][:POSTERIOR_SAMPLES]).mean()) for row in range(num_rows)
     ]
     loudness = np.convolve(power, np.ones(9), "same")  # over 180 ms: a pause, not the gap inside a "p"
-    longest, seek = round(CHUNK_SECONDS / POSTERIOR_SECONDS), round(SEEK_SECONDS / POSTERIOR_SECONDS)
+    longest, seek = (round(seconds / POSTERIOR_SECONDS) for seconds in (piece_seconds, SEEK_SHARE * piece_seconds))
     cuts = [0]
     while num_rows - cuts[-1] > longest:
         last = cuts[-1] + longest

@@ -315,7 +315,13 @@ FAST, TALKING = 0.15, 1.0  # seconds: how far `speak` reaches round speech; paus
 
 
 def follow_speech(
-    waveform: np.ndarray, num_frames: int, *, text: str = "", language: str = "en", marks: Sequence[Mark] = ()
+    waveform: np.ndarray,
+    num_frames: int,
+    *,
+    text: str = "",
+    language: str = "en",
+    marks: Sequence[Mark] = (),
+    piece_seconds: float = phonemes.CHUNK_SECONDS,
 ) -> Generator[float, None, MouthTrack]:
     """Listen to a recording and decide what the mouth does.
 
@@ -326,6 +332,7 @@ def follow_speech(
         language: Of `text`, "en" or "fr".
         marks: When each sound is spoken, as the synthesiser of the voice tells it: nothing is recognised then. Seconds;
             what lies outside the recording is left aside. () when unknown.
+        piece_seconds: Longest piece listened to at once: shorter ones take less memory and time between two shares.
 
     Yields:
         Share done, 0..1.
@@ -338,7 +345,7 @@ def follow_speech(
         sound = yield from _as_share(0.0, 0.9, analyse(waveform))
         segments, source = phonemes.segments_of(marks, len(waveform) / SAMPLE_RATE), "marks"
     else:
-        sound, segments, source = yield from _as_share(0.0, 0.99, _recognise(waveform, text, language))
+        sound, segments, source = yield from _as_share(0.0, 0.99, _recognise(waveform, text, language, piece_seconds))
     num_steps = len(sound.level)
     gate = _spoken(segments, num_steps)
     if source == "loudness":
@@ -368,11 +375,11 @@ def follow_speech(
 
 
 def _recognise(
-    waveform: np.ndarray, text: str, language: str
+    waveform: np.ndarray, text: str, language: str, piece_seconds: float
 ) -> Generator[float, None, tuple[Sound, list[Segment], str]]:
     """What is measured of a recording, the sounds heard in it, and what they were made from, as in MouthTrack."""
     try:  # first, while nothing else is held: it needs the most memory
-        table = yield from _as_share(0.0, 0.7, phonemes.posteriors(waveform))
+        table = yield from _as_share(0.0, 0.7, phonemes.posteriors(waveform, piece_seconds))
     except phonemes.RecogniserMissingError:
         table = None
     sound = yield from _as_share(0.7, 0.8, analyse(waveform))

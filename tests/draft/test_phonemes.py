@@ -63,7 +63,7 @@ def test_long_recording_is_cut_at_its_pauses() -> None:
 @pytest.fixture(scope="module")
 def in_one_pass(english: Voice) -> list[Segment]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phonemes, "quiet_cuts", lambda waveform: [0, phonemes.rows_of(waveform)])
+        patch.setattr(phonemes, "quiet_cuts", lambda waveform, *_: [0, phonemes.rows_of(waveform)])
         return finish(phonemes.recognise(states_of(english.waveform)))
 
 
@@ -72,7 +72,7 @@ def test_phrase_across_a_join_gives_the_segments_of_one_pass(
     english: Voice, in_one_pass: list[Segment], second: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = round(second / POSTERIOR_SECONDS)
-    monkeypatch.setattr(phonemes, "quiet_cuts", lambda waveform: [0, cut, phonemes.rows_of(waveform)])
+    monkeypatch.setattr(phonemes, "quiet_cuts", lambda waveform, *_: [0, cut, phonemes.rows_of(waveform)])
     joined = finish(phonemes.recognise(states_of(english.waveform)))
     one, other = (
         [segment for segment in segments if abs(segment.start - second) < 1] for segments in (in_one_pass, joined)
