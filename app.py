@@ -5,16 +5,19 @@ Draws nothing: one render is pipeline.render_steps, started here and watched.
 
 import base64
 import csv
+import inspect
 import json
 import logging
 import math
 import os
+import random
 import re
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +28,41 @@ os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
 import gradio as gr
 import spaces
 
-from pipeline import AvatarError, RenderRequest, RenderResult, errors, hardware, jobs, media, render_steps, resume_steps
+from pipeline import (
+    AvatarError,
+    RenderRequest,
+    RenderResult,
+    errors,
+    hardware,
+    jobs,
+    media,
+    outline,
+    render_steps,
+    resume_steps,
+    rigs,
+)
 from pipeline.avatar import costs, hub, leases, licence, speed
+from pipeline.cast import say_script
+from pipeline.direction import MOODS
 from pipeline.engine import Engine, Step
+from pipeline.face import SURE, Face, find_faces, locate
+from pipeline.plan import FRAMINGS, plan_clip, proportions
+from pipeline.report import plot, report_steps, table
 from pipeline.request import (
+    CAPTIONS,
+    FASTEST,
     MAX_PROMPT_LENGTH,
     MAX_SEED,
     MAX_STEPS,
     MAX_TEXT_LENGTH,
     REHEARSED_SIZE,
     REHEARSED_STEPS,
+    SLOWEST,
+    Point,
     read_points,
 )
 from pipeline.texts import LANGUAGES, TEXTS, number, say
+from pipeline.voice.speak import catalogue
 
 EXAMPLES = Path(__file__).parent / "examples"
 ALIVE_SECONDS = 0.5  # between two words to the page: a cancel takes effect within this
@@ -56,6 +81,25 @@ AVATAR_SIZE, AVATAR_STEPS = RenderRequest.size, RenderRequest.num_inference_step
 if hardware.rehearses():
     AVATAR_SIZE, AVATAR_STEPS = REHEARSED_SIZE, REHEARSED_STEPS
 TITLE = "Portrait Parlant"
+CLICKS = 3  # two eyes and the mouth
+MOST_KEPT = 49  # pictures, and a new one, whose points a browser keeps: 5 KB
+SECOND_SPEAKER = re.compile(r"^\s*B\s*:", re.MULTILINE | re.IGNORECASE)  # begins a line of the second one
+LANGUAGE_COOKIE = "portrait-language"  # "en" or "fr", once the visitor has chosen
+NUM_VARIANTS, VARIANT_SIZE = 3, 320  # beside each other on a page; pixels: enough to judge movements by
+LANGUAGE_NAMES = {
+    "English": "en",
+    "Français": "fr",
+    "Español": "es",
+    "Italiano": "it",
+    "Português": "pt",
+}  # each one's own
+PROMPTS = (  # in English, which the model reads best
+    "A person speaks to the camera in a sunny kitchen, warm light, shallow depth of field.",
+    "A news presenter speaks in a studio, a city at night behind.",
+    "A character in a watercolour painting speaks, a light breeze in the trees.",
+)
+PLANNED_HEIGHT = 1000  # pixels; of a picture's size, a plan needs the proportions alone
+DRAFT_SIZES = (512, 768, 1080)  # pixels of the shorter side
 
 log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -65,9 +109,13 @@ _loading = threading.Lock()
 
 
 def language_of(request: gr.Request) -> str:
-    """The caller's language, "en" or "fr": the first one the browser or program asks for."""
-    wanted = request.headers.get("accept-language", "") if request else ""
-    return "fr" if wanted.lower().startswith("fr") else "en"
+    """The caller's language, "en" or "fr": the one chosen on the page, else the first that the program asks for."""
+    if not request:
+        return "en"
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    if chosen in LANGUAGES:
+        return chosen
+    return "fr" if request.headers.get("accept-language", "").lower().startswith("fr") else "en"
 
 
 class Paused(Exception):
@@ -171,21 +219,30 @@ def example_rows() -> list[dict[str, str]]:
 # --- handlers ---------------------------------------------------------------------------------------------------------
 
 
-def problems(portrait, speech, seed, face, points, request: gr.Request) -> list[str]:
-    """What can be said against each of these inputs before a file is opened; "" where nothing can."""
-    language = language_of(request)
-    found = [
-        "" if portrait else say("PagePictureMissing", language),
-        "" if speech else say("PageVoiceMissing", language),
-        "" if is_whole(seed, least=0) else say("PageSeedImpossible", language, largest=MAX_SEED),
-        "" if is_whole(face, least=1) else say("PageFaceImpossible", language),
-    ]
+def problems(given: dict[str, Any], language: str) -> dict[str, str]:
+    """What can be said against some inputs of "render" before a file is opened, by their names."""
+    found = {}
+    if not given["portrait"]:
+        found["portrait"] = say("PagePictureMissing", language)
+    if not (given["script"] or "").strip() and not given["speech"]:
+        name, text = ("script", "PageScriptMissing") if given["source"] == "script" else ("speech", "PageVoiceMissing")
+        found[name] = say(text, language)
+    if not is_whole(given["seed"], least=0):
+        found["seed"] = say("PageSeedImpossible", language, largest=MAX_SEED)
+    for name in ("face", "second_face"):
+        if not is_whole(given[name], least=1):
+            found[name] = say("PageFaceImpossible", language)
     try:
-        if points:
-            read_points(points)
-        return [*found, ""]
+        if given["points"]:
+            read_points(given["points"])
     except AvatarError as error:
-        return [*found, error.text(language)]
+        found["points"] = error.text(language)
+    return found
+
+
+def is_script(given: dict[str, Any]) -> bool:
+    """Whether the voice is typed: there are words, and no recording or the words are chosen."""
+    return bool((given["script"] or "").strip()) and (given["source"] == "script" or not given["speech"])
 
 
 def read_steps(steps: float | None, language: str) -> int:
@@ -204,10 +261,12 @@ def is_whole(written: str | None, *, least: int) -> bool:
     return not written or (bool(re.fullmatch(r"\d{1,10}", written)) and least <= int(written) <= MAX_SEED)
 
 
-def validate(portrait, speech, seed, face, points, request: gr.Request) -> list[dict[str, Any]]:
-    """Each problem, to be shown at its input."""
-    found = problems(portrait, speech, seed, face, points, request)
-    return [gr.validate(not problem, problem) for problem in found]
+def validate(request: gr.Request, *given: Any) -> list[dict[str, Any]]:
+    """Each problem of the inputs CHECKED, to be shown at its input. A voice that is not chosen is none."""
+    named = dict(zip(CHECKED, given, strict=True))
+    named["speech" if named["source"] == "script" else "script"] = None
+    found = problems(named, language_of(request))
+    return [gr.validate(name not in found, found.get(name, "")) for name in CHECKED]
 
 
 @spaces.GPU(duration=leases.duration)
@@ -264,68 +323,131 @@ def avatar_engine(request: RenderRequest, job: jobs.Job | None = None) -> Iterat
         yield AvatarEngine(request, job, lease)
 
 
+def asked(given: dict[str, Any], language: str, **changes: Any) -> RenderRequest:
+    """What is asked for by the inputs of "render", by their names.
+
+    Raises:
+        gr.Error, AvatarError: it cannot be met.
+    """
+    if problem := next(iter(problems(given, language).values()), None):
+        raise refusal(problem, language)
+    is_typed, is_draft = is_script(given), given["engine"] == "draft"
+    recording = {
+        "speech": Path(given["speech"] or ""),
+        "text": given["text"] or "",
+        "second_speech": Path(given["second_speech"]) if given["second_speech"] else None,
+    }
+    typed = {
+        "script": given["script"],
+        "voice": given["voice"] or None,
+        "second_voice": given["second_voice"] or None,
+        "speed": given["speed"] or RenderRequest.speed,
+    }
+    wanted = {
+        "portrait": Path(given["portrait"] or ""),
+        "engine": given["engine"],
+        "size": (given["size"] if is_draft else given["avatar_size"]) or RenderRequest.size,
+        "framing": given["framing"] or RenderRequest.framing,
+        "seed": int(given["seed"]) if given["seed"] else None,
+        "motion": amount(given["motion"], RenderRequest.motion, language),
+        "expression": amount(given["expression"], RenderRequest.expression, language),
+        "mood": given["mood"] or RenderRequest.mood,
+        "face": int(given["face"]) if given["face"] else None,
+        "second_face": int(given["second_face"]) if given["second_face"] else None,
+        "points": read_points(given["points"]) if given["points"] else None,
+        "language": given["language"] or None,
+        "captions": given["captions"] or RenderRequest.captions,
+        "prompt": given["prompt"] or "",
+        "num_inference_steps": read_steps(given["steps"], language),
+        "preset": given["preset"] or RenderRequest.preset,
+    }
+    return RenderRequest(**{**wanted, **(typed if is_typed else recording), **changes})
+
+
+def amount(value: float | None, default: float, language: str) -> float:
+    """A slider's value from 0 to 1.
+
+    Raises:
+        gr.Error: out of range, as a program may send it.
+    """
+    if value is not None and not 0 <= value <= 1:
+        raise refusal(say("PageAmountImpossible", language), language)
+    return default if value is None else value
+
+
 def render(
     portrait: str | None,
-    speech: str | None,
+    speech: str | None = None,
     engine: str = "draft",
     size: int = 512,
     seed: str = "",
     face: str = "",
     points: str = "",
     text: str = "",
-    language: str = "en",
+    language: str = "",
     prompt: str = "",
     avatar_size: int = 512,
     steps: int = RenderRequest.num_inference_steps,
     preset: str = RenderRequest.preset,
+    script: str = "",
+    source: str = "script",
+    voice: str = "",
+    second_voice: str = "",
+    speed: float = RenderRequest.speed,
+    motion: float = RenderRequest.motion,
+    expression: float = RenderRequest.expression,
+    mood: str = RenderRequest.mood,
+    framing: str = RenderRequest.framing,
+    captions: str = RenderRequest.captions,
+    second_speech: str | None = None,
+    second_face: str = "",
     request: gr.Request = None,  # type: ignore[assignment]
     progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio reads the default to know that progress is wanted
-) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Make a character speak: one picture and one voice recording become an mp4 with lip movement and sound.
+) -> Iterator[tuple[Any, ...]]:
+    """Make a character speak: one picture and a script or a recording become an mp4 with lip movement and sound.
 
     Use only a face and a voice you have the right to use; the clip is synthetic media.
 
     Args:
         portrait: A picture of one character, turned to the camera. JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF.
-        speech: The voice: a sound file, or a video with sound, of up to ten minutes.
+        speech: The voice: a sound file, or a video with sound, of up to ten minutes. Leave empty with a script.
         engine: "draft" runs on any computer in about the length of the recording; "avatar" needs a GPU.
-        size: Width and height of a draft in pixels: 512 or 768.
+        size: Shorter side of a draft in pixels: 512, 768 or 1080.
         seed: Whole number, as text, from 0 to 2147483647; the same one gives the same movements. Leave
             empty for a random one.
         face: Which face when the picture shows several, as text; 1 is the largest. Leave empty for the largest.
-        points: For a drawing or an animal, where the face is, as five "x,y" in pixels of the picture separated by
-            spaces: left eye, right eye, left mouth corner, right mouth corner, chin. Leave empty to detect the face.
-        text: The words spoken, if known; the lips of a draft then follow them more exactly.
-        language: Language of `text`: "en" or "fr".
+        points: For a drawing or an animal, where the face is, as "x,y" in pixels of the picture separated by spaces:
+            both eyes and the mouth; or five: left eye, right eye, left mouth corner, right mouth corner, chin. Leave
+            empty to detect the face.
+        text: The words of the recording, if known; the lips of a draft then follow them more exactly.
+        language: Language of the script or the words, as "en" or "fr". Leave empty to detect it.
         prompt: What is seen, in words, for the avatar.
         avatar_size: Shorter side of an avatar's clip in pixels: 256, 384, 512 or 704.
         steps: Steps of the avatar's denoiser, 1 to 100; published: 50.
         preset: Speed preset of the avatar; "published" is what the model's authors ship.
+        script: Words to be spoken by a synthetic voice; lines that begin with "A:" and "B:" are spoken by two
+            characters in one picture.
+        source: "script" or "recording": which one counts when both are given.
+        voice: Name of the synthetic voice; leave empty for the first that reads the language.
+        second_voice: Name of the synthetic voice of the lines "B:".
+        speed: Of the synthetic voice, 0.5 to 2 times its usual one.
+        motion: Of the head, 0 still to 1 lively.
+        expression: Of brows, lids and lips, 0 neutral to 1 expressive.
+        mood: "neutral", "happy", "sad", "angry" or "surprised".
+        framing: "picture" for all of it, "9:16", "1:1" or "16:9" around the face.
+        captions: "none", "file" (to be switched on), or "burned" (drawn into the picture).
+        second_speech: The recording of a second character in the picture; it begins when the first has ended.
+        second_face: Which face is the second one's, as text; leave empty for the other one.
 
     Returns:
-        The clip (mp4), a status line, the details (engine, size, length, time taken, seed), and the name under which
-        an avatar's render is kept until it is delivered, for "resume".
+        The clip (mp4), a status line, the details (engine, size, length, time taken, seed), the name under which
+        an avatar's render is kept until it is delivered, for "resume", and the captions' files.
     """
+    given = dict(locals())  # every input by its name, as INPUTS lists them
     tongue = language_of(request)
 
     def begin(output: Path) -> Generator[Step, None, RenderResult]:
-        if problem := next(filter(None, problems(portrait, speech, seed, face, points, request)), None):
-            raise refusal(problem, tongue)
-        wanted = RenderRequest(
-            portrait=Path(portrait or ""),
-            speech=Path(speech or ""),
-            output=output,
-            engine=engine,
-            size=(size if engine == "draft" else avatar_size) or RenderRequest.size,
-            seed=int(seed) if seed else None,
-            face=int(face) if face else None,
-            points=read_points(points) if points else None,
-            text=text or "",
-            language=language,
-            prompt=prompt or "",
-            num_inference_steps=read_steps(steps, tongue),
-            preset=preset or RenderRequest.preset,
-        )
+        wanted = asked(given, tongue, output=output)
         hardware.engine_for(wanted)  # refused here when it cannot run
         if engine == "draft":
             return (yield from render_steps(wanted))
@@ -337,11 +459,134 @@ def render(
     yield from watched(begin, tongue, progress)
 
 
+INPUTS = tuple(name for name in inspect.signature(render).parameters if name not in ("request", "progress"))
+CHECKED = ("portrait", "speech", "seed", "face", "points", "script", "source", "second_face")  # before any is opened
+
+
+def speak(
+    script: str,
+    language: str = "",
+    voice: str = "",
+    second_voice: str = "",
+    speed: float = RenderRequest.speed,
+    request: gr.Request = None,  # type: ignore[assignment]
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
+) -> Iterator[tuple[Any, str]]:
+    """Say a script with a synthetic voice, to be listened to before a clip is made of it.
+
+    Args:
+        script: The words; lines that begin with "A:" and "B:" are spoken by two voices.
+        language: As in "render".
+        voice: As in "render".
+        second_voice: As in "render".
+        speed: As in "render".
+
+    Returns:
+        The sound (wav) and a status line.
+    """
+    tongue = language_of(request)
+    with tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True) as folder:
+        try:
+            with in_words(tongue):
+                if not (script or "").strip():
+                    raise refusal(say("PageScriptMissing", tongue), tongue)
+                wanted = RenderRequest(
+                    portrait=Path(),
+                    script=script,
+                    language=language or None,
+                    voice=voice or None,
+                    second_voice=second_voice or None,
+                    speed=speed or RenderRequest.speed,
+                )
+                for step in with_result(say_script(wanted, Path(folder))):
+                    if isinstance(step, Step):
+                        progress((step.done, step.total or None), desc=say(step.stage, tongue))
+                        yield gr.skip(), told(step, tongue)
+                    else:
+                        notices = [f"- {notice.text(tongue)}" for notice in step.notices]
+                        sound = gr.Audio(str(step.speech.path), visible=True)
+                        yield sound, "\n\n".join([say("PageListenReady", tongue), *notices])
+        except gr.Error as error:
+            yield gr.skip(), "**" + say("PageNotSpoken", tongue) + f".** {error.message}"
+            raise
+
+
+def variants(
+    request: gr.Request,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
+    *given: Any,
+) -> Iterator[list[Any]]:
+    """Three small drafts of the same with other movements, each shown once it is finished.
+
+    Yields:
+        The status line, what is drawn below it, the row of variants, three clips, and their seeds.
+    """
+    tongue, named = language_of(request), dict(zip(INPUTS, given, strict=True))
+    clips: list[Any] = [gr.skip()] * NUM_VARIANTS
+    seeds = random.sample(range(MAX_SEED + 1), NUM_VARIANTS)
+    for place, seed in enumerate(seeds):
+
+        def begin(output: Path, seed: int = seed) -> Generator[Step, None, RenderResult]:
+            changes = {"engine": "draft", "size": VARIANT_SIZE, "captions": "none", "seed": seed}
+            return (
+                yield from render_steps(asked({**named, "engine": "draft"}, tongue, **{**changes, "output": output}))
+            )
+
+        which = say("PageVariant", tongue, number=place + 1)
+        for clip, status, drawn, *_ in watched(begin, tongue, progress):
+            clips[place] = clip or gr.skip()
+            shown = status if status.startswith("**") else f"{which} · {status}"
+            yield [shown, "" if clip else drawn, gr.Row(visible=True), *clips, seeds]
+            clips[place] = gr.skip()
+    yield [say("PageVariantsReady", tongue), "", gr.skip(), *clips, seeds]
+
+
+def report(
+    clip: str | None,
+    portrait: str | None,
+    face: str = "",
+    points: str = "",
+    request: gr.Request = None,  # type: ignore[assignment]
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
+) -> Iterator[tuple[str, str, Any]]:
+    """Measure a talking clip against the picture it was made from: sync and lag, identity, flicker, blinks.
+
+    Args:
+        clip: The clip, an mp4 with sound; any program's.
+        portrait: The picture.
+        face: As in "render".
+        points: As in "render".
+
+    Returns:
+        A plot of sound and mouth over time (SVG in HTML), a table with sentences (Markdown), and all of it as JSON.
+    """
+    tongue = language_of(request)
+    with in_words(tongue), tempfile.TemporaryDirectory(prefix="portrait-parlant-") as folder:
+        if not clip or not portrait:
+            raise refusal(say("PageReportEmpty", tongue), tongue)
+        measuring = report_steps(
+            Path(clip),
+            Path(portrait),
+            face=int(face) if face and is_whole(face, least=1) else None,
+            points=read_points(points) if points else None,
+        )
+        for step in with_result(measuring):
+            if isinstance(step, Step):
+                progress((step.done, step.total or None), desc=say(step.stage, tongue))
+                yield "", told(step, tongue), None
+        found = step
+        path = Path(folder) / "report.json"
+        path.write_text(json.dumps(found.as_json(), indent=2, ensure_ascii=False), encoding="utf-8")
+        drawn = base64.b64encode(plot(found, tongue).encode()).decode()
+        image = f'<img alt="{say("PageReportPlot", tongue)}" src="data:image/svg+xml;base64,{drawn}">'
+        yield image, table(found, tongue), str(path)
+
+
 def resume(
     job: str,
     request: gr.Request = None,  # type: ignore[assignment]
     progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
-) -> Iterator[tuple[Any, Any, Any, Any]]:
+) -> Iterator[tuple[Any, ...]]:
     """Go on with an avatar's render that was stopped, paused or broke off; nothing that was done is done again.
 
     Args:
@@ -377,8 +622,9 @@ def stopped(job: jobs.Job) -> Generator[Step, None, None]:
 
 def watched(
     begin: Callable[[Path], Generator[Step, None, RenderResult]], language: str, progress: gr.Progress, job: str = ""
-) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """What the page shows of a render: the clip at last, a status line, details, and the job to be resumed if any.
+) -> Iterator[tuple[Any, ...]]:
+    """What the page shows of a render: the clip at last, a status line, details, the job to be resumed if any, and
+    files of captions.
 
     Args:
         begin: Starts the render; it is given where the mp4 goes.
@@ -393,25 +639,26 @@ def watched(
         with folder, in_words(language), closing(with_result(begin(Path(folder.name) / "portrait-parlant.mp4"))) as met:
             for step in met:
                 if isinstance(step, RenderResult):
-                    yield str(step.path), say("PageDone", language), details(step, language), ""
+                    files = [str(path) for path in step.captions] or None
+                    yield str(step.path), say("PageDone", language), details(step, language), "", files
                     return
                 if step.notice is not None:
                     notices += f"\n\n{step.notice.text(language)}"
                 if step.job != job or time.monotonic() - spoken >= ALIVE_SECONDS:
                     spoken, job = time.monotonic(), step.job or job
                     progress((step.done, step.total or None), desc=say(step.stage, language))
-                    yield None, told(step, language), bar(step, language) + notices, job
+                    yield None, told(step, language), bar(step, language) + notices, job, None
     except Paused as paused:
-        yield None, "**" + say("PagePaused", language) + f"** {paused}", "", job
+        yield None, "**" + say("PagePaused", language) + f"** {paused}", "", job, None
     except gr.Error as error:
         if isinstance(error.__cause__, errors.JobMissing | errors.JobChanged | errors.RunDamaged):
             job = ""  # there is nothing to resume
-        yield None, f"**{error.title}.** {error.message}", "", job
+        yield None, f"**{error.title}.** {error.message}", "", job, None
         raise
 
 
-def with_result(steps: Generator[Step, None, RenderResult]) -> Generator[Step | RenderResult, None, None]:
-    """Every Step of a render and, last, its result."""
+def with_result(steps: Generator[Step, None, Any]) -> Generator[Any, None, None]:
+    """Every Step of a piece of work and, last, its result."""
     yield (yield from steps)
 
 
@@ -421,6 +668,7 @@ def plan(
     avatar_size: int = 512,
     steps: int = RenderRequest.num_inference_steps,
     preset: str = RenderRequest.preset,
+    framing: str = RenderRequest.framing,
     request: gr.Request = None,  # type: ignore[assignment]
 ) -> str:
     """Say what an avatar's clip would take on this computer before it is made: time, memory, download; and what fits.
@@ -431,6 +679,7 @@ def plan(
         avatar_size: As in "render".
         steps: As in "render".
         preset: As in "render".
+        framing: As in "render".
 
     Returns:
         Sentences and a table, in Markdown; the first row is what was asked for, and an arrow marks the one to choose.
@@ -448,14 +697,14 @@ def plan(
             preset=preset or RenderRequest.preset,
         )
         hardware.engine_for(wanted)
-        seconds = media.load_speech(wanted.speech).seconds
-        picture_size = media.load_portrait(wanted.portrait).shape[:2]
+        seconds = media.load_speech(Path(speech)).seconds
+        shown = proportions(framing or RenderRequest.framing, media.load_portrait(wanted.portrait).shape[:2])
         load_libraries()
-        from pipeline.avatar import engine as avatar
+        from pipeline.avatar.engine import asked_for
 
-        machine = planned_machine()
-        chosen = avatar.plan_avatar(wanted, seconds=seconds, picture_size=picture_size, machine=machine)
-        others = avatar.alternatives(wanted, seconds=seconds, picture_size=picture_size, machine=machine)
+        picture_size = (PLANNED_HEIGHT, round(PLANNED_HEIGHT * shown))
+        asked = asked_for(wanted, seconds=seconds, picture_size=picture_size, machine=planned_machine())
+        chosen, others = costs.plan_avatar(**asked), costs.alternatives(**asked)
     except AvatarError as error:
         return error.text(language)
     best, why = costs.recommended([chosen, *others])
@@ -467,7 +716,7 @@ def plan(
     elif chosen.estimate.download:
         told.append(say("PagePlanDownload", language, gigabytes=chosen.estimate.download / GIGABYTE))
     told.append(say("PlanEstimated", language))
-    note = zero_gpu_note(wanted, chosen, language, seconds=seconds, picture_size=picture_size)
+    note = zero_gpu_note(asked, chosen, language)
     return "\n\n".join([*told, note]).strip()
 
 
@@ -480,9 +729,16 @@ def planned_machine() -> hardware.Machine | None:
     return roomy_machine()
 
 
-def plan_shown(engine, portrait, speech, avatar_size, steps, preset, request: gr.Request) -> str:
+def plan_shown(
+    engine, source, portrait, speech, spoken, avatar_size, steps, preset, framing, request: gr.Request
+) -> str:
     """The plan, where the page shows one: a draft needs none, and libraries that take seconds to load stay out."""
-    return plan(portrait, speech, avatar_size, steps, preset, request) if engine == "avatar" else ""
+    if engine != "avatar":
+        return ""
+    if source == "script" and not spoken:
+        return say("PagePlanListen", language_of(request))
+    voice = spoken if source == "script" else speech
+    return plan(portrait, voice, avatar_size, steps, preset, framing, request)
 
 
 def plan_table(plans: list[costs.AvatarPlan], best: costs.AvatarPlan | None, language: str) -> str:
@@ -497,14 +753,14 @@ def plan_table(plans: list[costs.AvatarPlan], best: costs.AvatarPlan | None, lan
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def zero_gpu_note(wanted: RenderRequest, chosen: costs.AvatarPlan, language: str, **clip: Any) -> str:
+def zero_gpu_note(asked: dict[str, Any], chosen: costs.AvatarPlan, language: str) -> str:
     """What a plan takes of a visitor's daily share of ZeroGPU, and what each kind of account allows; "" elsewhere."""
     if not hardware.on_zero_gpu():
         return ""
     from pipeline.avatar.engine import every_plan
 
     told = [say("PageZeroGpu", language, **costs.time_in_words(leases.quota_seconds(chosen.estimate.seconds)))]
-    plans = every_plan(wanted, **clip)
+    plans = every_plan(asked)
     for account, quota in leases.QUOTAS.items():
         line = say(f"PageZeroGpu{account}", language, minutes=quota // 60)
         best = leases.fitting(quota, plans)
@@ -549,6 +805,163 @@ def find_pending(job: str, request: gr.Request) -> tuple[str, Any]:
     return "", gr.skip()
 
 
+def show_source(source: str) -> tuple[Any, Any]:
+    """What a voice is made from: the script's fields, or the recording's."""
+    return gr.Column(visible=source == "script"), gr.Column(visible=source == "recording")
+
+
+def voice_choices(language: str) -> list[tuple[Any, str]]:
+    """Names of the synthetic voices, those of a language, or of all; "" first, for whoever reads it."""
+    voices = [one for one in catalogue() if language in ("", one.language)]
+    return [(word("PageSpeakerFirst"), ""), *((f"{one.title} · {one.language}", one.name) for one in voices)]
+
+
+def show_voices(language: str) -> list[Any]:
+    """The voices that read the language chosen, for the first speaker and the second."""
+    return [gr.Dropdown(choices=voice_choices(language), value="") for _ in range(2)]
+
+
+def show_extras(caption_files: list[str] | None) -> tuple[Any, Any, Any]:
+    """What belongs to a finished clip: its captions in the player and as files, and the place of its report."""
+    track = next((path for path in caption_files or [] if path.endswith(".vtt")), None)
+    return gr.update(subtitles=track), gr.Column(visible=track is not None), gr.Accordion(visible=True)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in a visitor's picture.
+
+    Args:
+        faces: As `find_faces` gives them.
+        to_place: Whether none of them is one for sure, so that the visitor shows where the face is.
+        hash: Of the picture, under which the visitor's browser keeps what was shown.
+    """
+
+    faces: tuple[Face, ...] = ()
+    to_place: bool = False
+    hash: str = ""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is something to be chosen."""
+        return self.to_place or len(self.faces) > 1
+
+
+def look(request: gr.Request, portrait: str | None, kept: dict[str, str], framing: str) -> tuple[Any, ...]:
+    """Find the faces in a new picture, and recall what was clicked in it.
+
+    Returns:
+        What was found; the points clicked; the fields for points and for both faces; and what `shown_faces` gives.
+    """
+    seen, points = Seen(), ""
+    with suppress(AvatarError):  # told when the clip is made
+        if portrait:
+            picture = media.load_portrait(Path(portrait))
+            faces = find_faces(picture)
+            sure = tuple(face for face in faces if face.score >= SURE)
+            seen = Seen(sure, not sure, rigs.picture_hash(picture))
+            points = (kept or {}).get(seen.hash, "") if seen.to_place else ""
+    placed = list(read_points(points)) if points else []
+    return seen, placed, points, "", "", *shown_faces(request, portrait, seen, placed, "", "", framing)
+
+
+def shown_faces(
+    request: gr.Request, portrait: str | None, seen: Seen, placed: list[Point], face: str, second: str, framing: str
+) -> tuple[Any, ...]:
+    """The box with the outlined picture, what to do in it, the outlined picture, and the button that takes a click
+    back."""
+    language = language_of(request)
+    if not portrait or not (seen.is_shown or framing != RenderRequest.framing):
+        return gr.Column(visible=False), "", None, gr.Button(visible=False)
+    hint = "PageFacesFramed"
+    if seen.to_place:
+        hint = ("PagePlaceFirstEye", "PagePlaceOtherEye", "PagePlaceMouth", "PagePlaceDone")[len(placed)]
+    elif seen.is_shown:
+        hint = "PageFacesSeveral"
+    told, drawn = say(hint, language), None
+    with suppress(AvatarError):
+        picture = media.load_portrait(Path(portrait))
+        chosen = [int(number) for number in (face, second) if number and number.isdecimal()]
+        drawn = outline.outlined(picture, seen.faces, chosen=chosen, points=placed)
+        try:
+            points = tuple(placed) if len(placed) == CLICKS else None
+            if seen.faces or points:
+                speaking = [seen.faces[number - 1].box for number in chosen if number <= len(seen.faces)]
+                if not speaking:
+                    speaking = [locate(picture, name=Path(portrait).name, points=points).box]
+                plan = plan_clip(
+                    seconds=1, size=RenderRequest.size, picture_size=picture.shape[:2], faces=speaking, framing=framing
+                )
+                drawn = outline.crop_outlined(drawn, plan.crop, picture_size=picture.shape[:2])
+        except AvatarError as error:
+            told = error.text(language)
+    return gr.Column(visible=True), told, drawn, gr.Button(visible=seen.to_place and bool(placed))
+
+
+def pick(
+    clicked: gr.SelectData,
+    request: gr.Request,
+    portrait: str | None,
+    seen: Seen,
+    placed: list[Point],
+    kept: dict[str, str],
+    face: str,
+    second: str,
+    framing: str,
+    source: str,
+    script: str,
+    second_speech: str | None,
+) -> tuple[Any, ...]:
+    """A click in the outlined picture: who speaks, or where an eye or the mouth is.
+
+    With two speakers, the first click is the first one's and the second click the other's.
+    """
+    with suppress(AvatarError):
+        picture = media.load_portrait(Path(portrait or ""))
+        at = outline.to_picture(picture, *clicked.index)
+        if seen.to_place:
+            placed = [*(placed if len(placed) < CLICKS else []), at]
+        elif number := outline.face_at(seen.faces, *at):
+            has_two = bool(second_speech) if source == "recording" else bool(SECOND_SPEAKER.search(script or ""))
+            if has_two and face and not second and str(number) != face:
+                second = str(number)
+            else:
+                face, second = str(number), ""
+    return placed_or_chosen(request, portrait, seen, placed, kept, face, second, framing)
+
+
+def take_back(
+    request: gr.Request, portrait: str | None, seen: Seen, placed: list[Point], kept: dict[str, str], framing: str
+) -> tuple[Any, ...]:
+    """Without the last click."""
+    return placed_or_chosen(request, portrait, seen, placed[:-1], kept, "", "", framing)
+
+
+def placed_or_chosen(
+    request: gr.Request,
+    portrait: str | None,
+    seen: Seen,
+    placed: list[Point],
+    kept: dict[str, str],
+    face: str,
+    second: str,
+    framing: str,
+) -> tuple[Any, ...]:
+    """What a click leaves: points clicked; fields for points and for both faces; what the browser keeps of pictures;
+    and what `shown_faces` gives."""
+    points = " ".join(f"{x:.0f},{y:.0f}" for x, y in placed) if len(placed) == CLICKS else ""
+    kept = {name: one for name, one in (kept or {}).items() if name != seen.hash}
+    if points:
+        kept = {**dict(list(kept.items())[-MOST_KEPT:]), seen.hash: points}
+    drawn = shown_faces(request, portrait, seen, placed, face, second, framing)
+    return placed, points, face, second, kept, *drawn
+
+
+def use_variant(seeds: list[int], number: int, request: gr.Request) -> tuple[str, str]:
+    """The seed of the variant chosen, for its field, and what that means."""
+    return str(seeds[number]), say("PageVariantChosen", language_of(request), seed=seeds[number])
+
+
 def say_waiting(request: gr.Request, *_: Any) -> tuple[Any, Any, Any]:
     """What stands in the status line until a place is free, a Cancel that can be pressed, and no Resume meanwhile."""
     return say("PageWaiting", language_of(request)), gr.Button(interactive=True), gr.Button(visible="hidden")
@@ -558,19 +971,9 @@ def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
     """An example's inputs and its finished clip."""
     language = language_of(request)
     picture, voice, clip = (str(EXAMPLES / row[column]) for column in ("portrait", "voice", "clip"))
-    return (
-        picture,
-        voice,
-        "",
-        "",
-        row["points"],
-        row["text"],
-        row["language"],
-        clip,
-        say("PageExampleShown", language),
-        "",
-        gr.skip(),
-    )
+    fields = picture, voice, "", "", "", row["points"], row["text"]
+    about_clip = clip, say("PageExampleShown", language), "", gr.skip(), None
+    return "recording", *show_source("recording"), Seen(), gr.Column(visible=False), *fields, *about_clip
 
 
 def say_ended(shown: str, job: str, request: gr.Request) -> tuple[Any, Any, Any]:
@@ -617,6 +1020,7 @@ CANCELLED = """(shown, job) => {
 # The job that can be resumed outlasts a render that makes another clip, and is forgotten when its own is delivered;
 # forgotten here, as gr.BrowserState writes nothing that is empty.
 JOB_KEY = "portrait-parlant-job"
+POINTS_KEY = "portrait-parlant-points"
 REMEMBER = "job => {if (!window.rendering) {window.rendering = true; window.earlier = job}}"
 REMEMBER_NOTHING = "() => {if (!window.rendering) {window.rendering = true; window.earlier = ''}}"
 SHOW_RESUME = f"""job => {{
@@ -625,18 +1029,42 @@ SHOW_RESUME = f"""job => {{
   return [job, {{__type__: 'update', visible: job ? true : 'hidden'}}]
 }}"""
 UNUSABLE = "() => {window.cancelled = false; return {__type__: 'update', interactive: false}}"
+SWITCH_LANGUAGE = f"""() => {{
+  const now = document.documentElement.dataset.language || (navigator.language.startsWith('fr') ? 'fr' : 'en');
+  const inside = location.protocol === 'https:' ? 'SameSite=None; Secure; Partitioned' : 'SameSite=Lax';
+  document.cookie = '{LANGUAGE_COOKIE}=' + (now === 'fr' ? 'en' : 'fr') + '; path=/; max-age=31536000; ' + inside;
+  location.reload();
+}}"""
+# Before anything is drawn: the page's words follow the browser's language, which is what the visitor has chosen here.
+HEAD = f"""<script>{{
+  const chosen = (document.cookie.match(/{LANGUAGE_COOKIE}=(en|fr)/) || [])[1];
+  const language = chosen || (navigator.language.startsWith('fr') ? 'fr' : 'en');
+  if (chosen) for (const [name, value] of [['language', chosen], ['languages', [chosen]]])
+    Object.defineProperty(navigator, name, {{get: () => value}});
+  document.documentElement.lang = document.documentElement.dataset.language = language;
+}}</script>"""
+CAPTIONS_ON = """is_on => {
+  const video = document.querySelector('#clip video');
+  for (const track of video?.textTracks ?? []) track.mode = is_on ? 'showing' : 'hidden';
+}"""
 IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'nearest'})"  # on a phone it is far below
 READ_ALOUD = """() => document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status")"""
 CSS = """
 :is(#status, #clip, #details) [data-testid=status-tracker] {display: none}
+#outlines img {cursor: crosshair}
+#top {align-items: center; flex-wrap: nowrap}
+#switch {flex: none; align-self: center}
+#variants video {aspect-ratio: 1}
 #result {position: sticky; top: 1rem; align-self: flex-start}
 #clip {aspect-ratio: 1}
 #speech {min-height: 0}
 body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's times and buttons, readable */
 #speech .wrap {min-height: 9rem}
 #engine .wrap {flex-direction: column}
-#plan table {font-size: .875rem}
-#plan :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal; word-break: normal}
+:is(#plan, #measured) table {font-size: .875rem}
+:is(#plan, #measured) :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal; word-break: normal}
+#measured td:nth-child(n + 2):nth-child(-n + 4) {white-space: nowrap}
+#chart img {width: 100%}
 #plan :is(th, td):not(:nth-child(2)) {white-space: nowrap}
 #details img {width: 12rem; border-radius: 4px}
 #details progress {display: block; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
@@ -651,7 +1079,9 @@ body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's tim
 
 gr.set_static_paths(EXAMPLES)  # handed out from where they are, whatever folder the program was started in
 with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
-    gr.Markdown(f"# {TITLE}")
+    with gr.Row(elem_id="top"):
+        gr.Markdown(f"# {TITLE}")
+        switch = gr.Button(word("PageOtherLanguage"), size="sm", elem_id="switch", min_width=80, scale=0)
     gr.Markdown(word("PageIntroduction"))
     rows = example_rows()
     gr.Markdown(word("PageExamples"), visible=bool(rows))
@@ -672,13 +1102,120 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 elem_id="portrait",
             )
             portrait.preprocess = as_it_came  # type: ignore[method-assign]
-            speech = gr.Audio(
-                label=word("PageVoiceLabel"),
-                sources=["upload", "microphone"],
-                type="filepath",
-                buttons=[],
-                elem_id="speech",
+            with gr.Column(visible=False, elem_id="faces") as faces_box:
+                faces_hint = gr.Markdown(elem_id="faces-hint")
+                outlines = gr.Image(
+                    interactive=False,
+                    type="numpy",
+                    format="jpeg",
+                    buttons=[],
+                    show_label=False,
+                    alt_text=word("PageFacesLabel"),  # type: ignore[arg-type]  # as the placeholder above
+                    elem_id="outlines",
+                )
+                back = gr.Button(word("PagePlaceBack"), size="sm", visible=False, elem_id="take-back")
+            source = gr.Radio(
+                [(word("PageSourceScript"), "script"), (word("PageSourceRecording"), "recording")],
+                value="script",
+                label=word("PageSourceLabel"),
+                elem_id="source",
             )
+            with gr.Column(elem_id="typed") as typed:
+                script = gr.Textbox(
+                    value="",
+                    label=word("PageScriptLabel"),
+                    info=word("PageScriptInfo"),
+                    placeholder=word("PageScriptHint"),
+                    elem_id="script",
+                    lines=3,
+                    max_length=MAX_TEXT_LENGTH,
+                )
+                with gr.Row():
+                    voice = gr.Dropdown(
+                        voice_choices(""), value="", label=word("PageSpeakerLabel"), elem_id="voice", min_width=120
+                    )
+                    speaking_speed = gr.Slider(
+                        SLOWEST, FASTEST, RenderRequest.speed, step=0.05, label=word("PageSpeedLabel"), elem_id="speed"
+                    )
+                listen = gr.Button(word("PageListen"), size="sm", elem_id="listen")
+                spoken = gr.Audio(
+                    label=word("PageListenLabel"),
+                    type="filepath",
+                    interactive=False,
+                    visible="hidden",
+                    autoplay=True,
+                    buttons=["download"],
+                    elem_id="spoken",
+                )
+            with gr.Column(visible=False, elem_id="recorded") as recorded:
+                speech = gr.Audio(
+                    label=word("PageVoiceLabel"),
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    buttons=[],
+                    elem_id="speech",
+                )
+                with gr.Accordion(word("PageSecondLabel"), open=False, elem_id="second"):
+                    gr.Markdown(word("PageSecondInfo"))
+                    second_speech = gr.Audio(
+                        label=word("PageSecondVoiceLabel"),
+                        sources=["upload", "microphone"],
+                        type="filepath",
+                        buttons=[],
+                        elem_id="second-speech",
+                    )
+                text = gr.Textbox(
+                    value="",
+                    label=word("PageTextLabel"),
+                    info=word("PageTextInfo"),
+                    elem_id="text",
+                    lines=2,
+                    max_length=MAX_TEXT_LENGTH,
+                )
+            language = gr.Dropdown(
+                [(word("PageDetected"), ""), *LANGUAGE_NAMES.items()],
+                value="",
+                label=word("PageScriptLanguageLabel"),
+                elem_id="language",
+            )
+            with gr.Accordion(word("PageDirectionLabel"), open=False, elem_id="direction"):
+                with gr.Row():
+                    motion = gr.Slider(
+                        0, 1, RenderRequest.motion, step=0.05, label=word("PageMotionLabel"), elem_id="motion"
+                    )
+                    expression = gr.Slider(
+                        0,
+                        1,
+                        RenderRequest.expression,
+                        step=0.05,
+                        label=word("PageExpressionLabel"),
+                        elem_id="expression",
+                    )
+                mood = gr.Radio(
+                    [(word(f"PageMood{mood.title()}"), mood) for mood in MOODS],
+                    value=RenderRequest.mood,
+                    label=word("PageMoodLabel"),
+                    elem_id="mood",
+                )
+            with gr.Accordion(word("PageFormatLabel"), open=False, elem_id="format"):
+                framing = gr.Radio(
+                    [(word("PageFramingPicture") if one == "picture" else one, one) for one in FRAMINGS],
+                    value=RenderRequest.framing,
+                    label=word("PageFramingLabel"),
+                    elem_id="framing",
+                )
+                size = gr.Radio(
+                    [(str(pixels), pixels) for pixels in DRAFT_SIZES],
+                    value=RenderRequest.size,
+                    label=word("PageShortSideLabel"),
+                    elem_id="size",
+                )
+                captions = gr.Radio(
+                    [(word(f"PageCaptions{one.title()}"), one) for one in CAPTIONS],
+                    value=RenderRequest.captions,
+                    label=word("PageCaptionsLabel"),
+                    elem_id="captions",
+                )
             engine = gr.Radio(
                 [(word(f"PageEngine{status.name.title()}"), status.name) for status in hardware.engines()],
                 value="draft",
@@ -697,11 +1234,14 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                     elem_id="prompt",
                     max_length=MAX_PROMPT_LENGTH,
                 )
+                gr.Examples(
+                    [[one] for one in PROMPTS], [prompt], label=word("PagePromptExamples"), api_visibility="private"
+                )
                 with gr.Row():
                     avatar_size = gr.Radio(
                         [(str(pixels), pixels) for pixels in AVATAR_SIZES],
                         value=AVATAR_SIZE,
-                        label=word("PageAvatarSizeLabel"),
+                        label=word("PageShortSideLabel"),
                         elem_id="avatar-size",
                     )
                     steps = gr.Slider(
@@ -717,46 +1257,44 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 )
                 planned = gr.Markdown(elem_id="plan")
             with gr.Accordion(word("PageAdvancedLabel"), open=False, elem_id="advanced"):
-                size = gr.Radio([("512 × 512", 512), ("768 × 768", 768)], value=512, label=word("PageSizeLabel"))
+                second_voice = gr.Dropdown(
+                    voice_choices(""), value="", label=word("PageSecondSpeakerLabel"), elem_id="second-voice"
+                )
+                seed = gr.Textbox(
+                    label=word("PageSeedLabel"),
+                    placeholder=word("PageSeedHint"),
+                    info=word("PageSeedInfo"),
+                    value="",
+                    max_lines=1,
+                    elem_id="seed",
+                )
                 with gr.Row():
-                    seed = gr.Textbox(
-                        label=word("PageSeedLabel"),
-                        placeholder=word("PageSeedHint"),
-                        info=word("PageSeedInfo"),
-                        value="",
-                        max_lines=1,
-                    )
                     face = gr.Textbox(
                         label=word("PageFaceLabel"),
                         placeholder=word("PageFaceHint"),
                         info=word("PageFaceInfo"),
                         value="",
                         max_lines=1,
+                        elem_id="face",
+                    )
+                    second_face = gr.Textbox(
+                        label=word("PageSecondFaceLabel"),
+                        placeholder=word("PageSecondFaceHint"),
+                        value="",
+                        max_lines=1,
+                        elem_id="second-face",
                     )
                 points = gr.Textbox(
                     value="",
                     label=word("PagePointsLabel"),
                     info=word("PagePointsInfo"),
                     elem_id="points",
-                    placeholder="120,150 210,150 135,240 195,240 165,300",
-                )
-                text = gr.Textbox(
-                    value="",
-                    label=word("PageTextLabel"),
-                    info=word("PageTextInfo"),
-                    elem_id="text",
-                    lines=2,
-                    max_length=MAX_TEXT_LENGTH,
-                )
-                language = gr.Radio(
-                    [("English", "en"), ("Français", "fr")],
-                    value="en",
-                    label=word("PageLanguageLabel"),
-                    elem_id="language",
+                    placeholder="120,150 210,150 165,240",
                 )
             with gr.Row():
                 make = gr.Button(word("PageMake"), variant="primary", elem_id="make", scale=3, min_width=160)
                 cancel = gr.Button(word("PageCancel"), elem_id="cancel", scale=1, min_width=96, interactive=False)
+            try_variants = gr.Button(word("PageVariants"), elem_id="try-variants")
             again = gr.Button(word("PageResume"), elem_id="resume", visible="hidden")
             gr.Markdown(word("PageSynthetic"))
             status = gr.Markdown(word("PageIdle"), elem_id="status")
@@ -765,14 +1303,62 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 label=word("PageClipLabel"), interactive=False, autoplay=True, buttons=["download"], elem_id="clip"
             )
             about = gr.Markdown(elem_id="details")
+            with gr.Row(visible=False, elem_id="variants") as variant_row:
+                shown_variants, chosen_variants = [], []
+                for _ in range(NUM_VARIANTS):
+                    with gr.Column(min_width=96):
+                        shown_variants.append(
+                            gr.Video(
+                                label=word("PageVariantLabel"), interactive=False, loop=True, buttons=[], autoplay=False
+                            )
+                        )
+                        chosen_variants.append(gr.Button(word("PageVariantUse"), size="sm"))
+            with gr.Column(visible=False) as caption_box:
+                captions_on = gr.Checkbox(True, label=word("PageCaptionsOn"), elem_id="captions-on")
+                caption_files = gr.File(
+                    label=word("PageCaptionFiles"), file_count="multiple", interactive=False, elem_id="caption-files"
+                )
+            with gr.Accordion(word("PageReportLabel"), open=True, visible=False, elem_id="report") as report_box:
+                chart = gr.HTML(elem_id="chart")
+                measured = gr.Markdown(elem_id="measured")
+                as_file = gr.File(label=word("PageReportFile"), interactive=False, elem_id="report-file")
     pending = gr.BrowserState("", storage_key=JOB_KEY, secret=JOB_SECRET)
+    variant_seeds = gr.State([])
+    seen, placed = gr.State(Seen()), gr.State([])
+    kept = gr.BrowserState({}, storage_key=POINTS_KEY, secret=JOB_SECRET)
 
-    settings = [prompt, avatar_size, steps, preset]
-    inputs = [portrait, speech, engine, size, seed, face, points, text, language, *settings]
-    outputs = [clip, status, about, pending]
+    parts: dict[str, Any] = {
+        "portrait": portrait,
+        "speech": speech,
+        "engine": engine,
+        "size": size,
+        "seed": seed,
+        "face": face,
+        "points": points,
+        "text": text,
+        "language": language,
+        "prompt": prompt,
+        "avatar_size": avatar_size,
+        "steps": steps,
+        "preset": preset,
+        "script": script,
+        "source": source,
+        "voice": voice,
+        "second_voice": second_voice,
+        "speed": speaking_speed,
+        "motion": motion,
+        "expression": expression,
+        "mood": mood,
+        "framing": framing,
+        "captions": captions,
+        "second_speech": second_speech,
+        "second_face": second_face,
+    }
+    inputs, checked_inputs = [parts[name] for name in INPUTS], [parts[name] for name in CHECKED]
+    outputs = [clip, status, about, pending, caption_files]
     checked = make.click(
         say_waiting,
-        [portrait, speech, seed, face, points],
+        checked_inputs,
         [status, cancel, again],
         validator=validate,
         show_progress="hidden",
@@ -786,6 +1372,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         show_progress="hidden",
         api_name="render",
         concurrency_limit=RENDERS_AT_ONCE,
+        concurrency_id="renders",
     )
     waited = again.click(
         say_waiting, None, [status, cancel, again], show_progress="hidden", queue=False, api_visibility="private"
@@ -797,8 +1384,35 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         show_progress="hidden",
         api_name="resume",
         concurrency_limit=RENDERS_AT_ONCE,
+        concurrency_id="renders",
     )
-    for job in (made, resumed):
+    tried = try_variants.click(
+        say_waiting,
+        checked_inputs,
+        [status, cancel, again],
+        validator=validate,
+        show_progress="hidden",
+        concurrency_limit=None,
+        api_visibility="private",
+    ).success(
+        variants,
+        inputs,
+        [status, about, variant_row, *shown_variants, variant_seeds],
+        show_progress="hidden",
+        concurrency_limit=RENDERS_AT_ONCE,
+        concurrency_id="renders",
+        api_visibility="private",
+    )
+    heard = listen.click(
+        speak,
+        [script, language, voice, second_voice, speaking_speed],
+        [spoken, status],
+        show_progress="hidden",
+        api_name="speak",
+        concurrency_limit=RENDERS_AT_ONCE,
+        concurrency_id="voices",
+    )
+    for job in (made, resumed, tried):
         job.success(None, None, cancel, js=UNUSABLE, api_visibility="private")
         job.failure(
             say_ended,
@@ -810,11 +1424,68 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             api_visibility="private",
         )
         job.success(None, js=IN_SIGHT, api_visibility="private")
+    for job in (made, resumed):
         for end in (job.success, job.failure):
             end(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
+        job.success(
+            show_extras,
+            caption_files,
+            [clip, caption_box, report_box],
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(None, captions_on, None, js=CAPTIONS_ON, api_visibility="private").then(
+            report,
+            [clip, portrait, face, points],
+            [chart, measured, as_file],
+            show_progress="hidden",
+            api_name="report" if job is made else None,
+            api_visibility="public" if job is made else "private",
+            concurrency_limit=RENDERS_AT_ONCE,
+            concurrency_id="reports",
+        )
     checked.success(None, pending, None, js=REMEMBER, api_visibility="private")
     waited.success(None, None, None, js=REMEMBER_NOTHING, api_visibility="private")
-    cancel.click(None, None, [status, cancel], cancels=[made, resumed], js=CANCEL, api_visibility="private")
+    cancel.click(None, None, [status, cancel], cancels=[made, resumed, tried], js=CANCEL, api_visibility="private")
+    captions_on.input(None, captions_on, None, js=CAPTIONS_ON, api_visibility="private")
+    drawn_faces = [faces_box, faces_hint, outlines, back]
+    picked = [placed, points, face, second_face, kept, *drawn_faces]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on(
+        [portrait.input, portrait.clear],
+        look,
+        [portrait, kept, framing],
+        [seen, placed, points, face, second_face, *drawn_faces],
+        **quiet,
+    )
+    framing.change(
+        shown_faces,
+        [portrait, seen, placed, face, second_face, framing],
+        drawn_faces,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    outlines.select(
+        pick,
+        [portrait, seen, placed, kept, face, second_face, framing, source, script, second_speech],
+        picked,
+        trigger_mode="multiple",
+        **quiet,
+    )
+    back.click(take_back, [portrait, seen, placed, kept, framing], picked, **quiet)
+    switch.click(None, js=SWITCH_LANGUAGE, api_visibility="private")
+    source.change(show_source, source, [typed, recorded], queue=False, show_progress="hidden", api_visibility="private")
+    language.change(
+        show_voices, language, [voice, second_voice], queue=False, show_progress="hidden", api_visibility="private"
+    )
+    for place, button in enumerate(chosen_variants):
+        button.click(
+            use_variant,
+            [variant_seeds, gr.State(place)],
+            [seed, status],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     engine.change(
         show_engine,
         [engine, portrait, speech],
@@ -824,22 +1495,39 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         api_visibility="private",
     )
     accepted.input(accept_licence, accepted, licence_box, queue=False, show_progress="hidden", api_visibility="private")
-    asked = [portrait, speech, avatar_size, steps, preset]
+    planned_for = [avatar_size, steps, preset, framing]
     gr.on(
-        [component.change for component in (engine, portrait, speech, avatar_size, preset)] + [steps.release],
+        [one.change for one in (engine, source, portrait, speech, spoken, avatar_size, preset, framing)]
+        + [steps.release],
         plan_shown,
-        [engine, *asked],
+        [engine, source, portrait, speech, spoken, *planned_for],
         planned,
         show_progress="hidden",
         trigger_mode="always_last",
         api_visibility="private",
     )
-    gr.Button(visible=False).click(plan, asked, planned, api_name="plan")  # for programs: it plans avatars only
+    gr.Button(visible=False).click(
+        plan, [portrait, speech, *planned_for], planned, api_name="plan"
+    )  # for programs: it plans avatars only
     for chip, row in zip(chips, rows, strict=True):
         shown = chip.click(
             show_example,
             [gr.State(row)],
-            [portrait, speech, seed, face, points, text, language, *outputs],
+            [
+                source,
+                typed,
+                recorded,
+                seen,
+                faces_box,
+                portrait,
+                speech,
+                seed,
+                face,
+                second_face,
+                points,
+                text,
+                *outputs,
+            ],
             queue=False,
             api_visibility="private",
         )
@@ -847,7 +1535,6 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     demo.load(
         find_pending, pending, [pending, status], queue=False, show_progress="hidden", api_visibility="private"
     ).then(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
-    demo.load(language_of, None, language, queue=False, show_progress="hidden", api_visibility="private")
 
 demo.queue(max_size=QUEUE_LENGTH, api_open=False)  # closed: no call goes round the queue
 
@@ -859,6 +1546,7 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "enable_monitoring": False,
     "js": READ_ALOUD,
+    "head": HEAD,
     "mcp_server": True,
     "footer_links": ["api", "gradio"],
 }

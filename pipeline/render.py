@@ -73,13 +73,20 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         heard = yield from cast(request, portrait, Path(folder))
         scene = Scene(portrait, heard.speech, heard.speakers, request.direction, request.framing)
         plan = engine.plan(scene, size=request.size)
+        lines = heard.lines if request.captions != "none" else ()
         # entered first: a closed folder is told before the work
-        with media.VideoWriter(path, heard.speech, plan) as writer:
+        with media.VideoWriter(
+            path,
+            heard.speech,
+            plan,
+            chapters=captions.chapters(heard.lines, plan.seconds),
+            captions=captions.one_at_a_time(captions.cut(lines)),
+            language=heard.speakers[0].language,
+        ) as writer:
             take = yield from engine.perform(scene, plan, seed=seed)
-            lines = heard.lines if request.captions != "none" else ()
             clear = captions.keep_clear([speaker.face for speaker in heard.speakers], plan)
             burner = captions.Burner(lines if request.captions == "burned" else (), plan, clear)
-            notices = heard.notices + take.notices + burner.notices
+            notices = heard.notices + plan.notices + take.notices + burner.notices
             del portrait, heard, scene  # large, and not needed to draw
             drawing = time.perf_counter()
             for done, frame in enumerate(take.frames, start=1):

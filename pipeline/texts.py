@@ -1367,6 +1367,23 @@ TEXTS: dict[str, Text] = {
     "PageOtherLanguage": Text("Français", "English"),
     "PagePictureLabel": Text("Picture", "Image"),
     "PagePictureHint": Text("One face, turned to the camera", "Un visage, tourné vers l'appareil"),
+    "PageFacesLabel": Text("The picture with its faces outlined", "L'image, les visages entourés"),
+    "PageFacesSeveral": Text(
+        "Several faces: click the one that speaks. With two voices, click the second one next.",
+        "Plusieurs visages : cliquez celui qui parle. Avec deux voix, cliquez ensuite le second.",
+    ),
+    "PageFacesFramed": Text("What the clip shows", "Ce que montre le clip"),
+    "PagePlaceFirstEye": Text(
+        "No face was found for sure. Show where it is in three clicks: first an eye.",
+        "Aucun visage trouvé à coup sûr. Montrez où il est en trois clics : d'abord un œil.",
+    ),
+    "PagePlaceOtherEye": Text("Now the other eye.", "Maintenant l'autre œil."),
+    "PagePlaceMouth": Text("Now the middle of the mouth.", "Maintenant le milieu de la bouche."),
+    "PagePlaceDone": Text(
+        "This is what will move. A click begins again; the browser remembers it for this picture.",
+        "Voici ce qui bougera. Un clic recommence; le navigateur s'en souvient pour cette image.",
+    ),
+    "PagePlaceBack": Text("Take the last click back", "Reprendre le dernier clic"),
     "PageSourceLabel": Text("Voice", "Voix"),
     "PageSourceScript": Text("Type the words", "Taper les mots"),
     "PageSourceRecording": Text("Record or upload", "Enregistrer ou téléverser"),
@@ -1411,6 +1428,7 @@ TEXTS: dict[str, Text] = {
     "PageCaptionsNone": Text("none", "aucun"),
     "PageCaptionsFile": Text("to be switched on", "à activer"),
     "PageCaptionsBurned": Text("in the picture", "dans l'image"),
+    "PageCaptionsOn": Text("Show the captions", "Montrer les sous-titres"),
     "PageCaptionFiles": Text("Captions, as files", "Sous-titres, en fichiers"),
     "PageVariants": Text("Try 3 variants", "Essayer 3 variantes"),
     "PageVariantsReady": Text(
@@ -1439,7 +1457,6 @@ TEXTS: dict[str, Text] = {
     ),
     "PageEngineUnavailable": Text("{engine} Unavailable here: {reason}", "{engine} Non disponible ici : {reason}"),
     "PageAdvancedLabel": Text("Advanced", "Options avancées"),
-    "PageSizeLabel": Text("Size", "Taille"),
     "PageSeedLabel": Text("Seed", "Germe"),
     "PageSeedHint": Text("Random", "Au hasard"),
     "PageSeedInfo": Text(
@@ -1466,7 +1483,6 @@ TEXTS: dict[str, Text] = {
         "If you know them: the lips follow them more exactly.",
         "Si vous les connaissez : les lèvres les suivent plus exactement.",
     ),
-    "PageLanguageLabel": Text("Language of the words", "Langue des mots"),
     "PageMake": Text("Make the clip", "Créer le clip"),
     "PageCancel": Text("Cancel", "Annuler"),
     "PageSynthetic": Text(
@@ -1526,7 +1542,7 @@ TEXTS: dict[str, Text] = {
     "PagePromptHint": Text(
         "A woman speaks to the camera in a sunny kitchen.", "Une femme parle à la caméra dans une cuisine ensoleillée."
     ),
-    "PageAvatarSizeLabel": Text("Shorter side, pixels", "Petit côté, pixels"),
+    "PageShortSideLabel": Text("Shorter side, pixels", "Petit côté, pixels"),
     "PageStepsLabel": Text("Steps", "Étapes"),
     "PagePresetLabel": Text("Speed preset", "Préréglage de vitesse"),
     "PagePlanColumns": Text("Size|Steps, preset|Time|GiB", "Taille|Étapes, préréglage|Temps|Gio"),

@@ -27,7 +27,9 @@ from mcp.types import CallToolResult, Tool
 from PIL import Image
 
 from pipeline.avatar import leases
+from pipeline.direction import MOODS
 from pipeline.errors import JobMissing
+from pipeline.request import CAPTIONS
 from pipeline.texts import LANGUAGES, TEXTS
 from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
 from tests.server import ROOT, Server, wait_until
@@ -66,7 +68,7 @@ def path_of(video: Any) -> str:
 
 
 def test_render_returns_a_playable_clip_and_its_details(client, server, portrait_path, short_voice):
-    video, status, details, job = client.predict(
+    video, status, details, job, captions = client.predict(
         portrait=handle_file(portrait_path), speech=handle_file(short_voice), seed=12345, api_name="/render"
     )
     frame, count = played(path_of(video))
@@ -76,14 +78,14 @@ def test_render_returns_a_playable_clip_and_its_details(client, server, portrait
     assert "Engine: draft" in details
     assert "Seed: 12345" in details
     assert "512×512" in details
-    assert job == ""  # a draft keeps none
+    assert job == "" and not captions  # a draft keeps none, and no words were given
     assert server.has_cleared()
 
 
 def test_size_words_and_points_are_honoured(client, short_voice):
     row = "portraits/drawing_of_a_fox.jpg"
     points = next(line for line in (EXAMPLES / "examples.csv").read_text("utf-8").splitlines() if line.startswith(row))
-    video, _, details, _ = client.predict(
+    video, _, details, *_ = client.predict(
         portrait=handle_file(EXAMPLES / row),
         speech=handle_file(short_voice),
         size=768,
@@ -109,7 +111,7 @@ def test_two_visitors_get_their_own_clips(server, short_voice):
     ]
     frames = []
     for seed, job in enumerate(jobs):
-        video, _, details, _ = job.result(timeout=120)
+        video, _, details, *_ = job.result(timeout=120)
         assert details.endswith(f"Seed: {seed}")
         frames.append(played(path_of(video))[0].astype(float))
     alone = frames_of_each_alone(server, names, short_voice)
@@ -147,13 +149,13 @@ def refused_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("changed", "english", "french"),
     [
         ({"portrait": None}, "A picture is missing", "Il manque une image"),
-        ({"speech": None}, "A voice is missing", "Il manque une voix"),
+        ({"speech": None}, "Words are missing", "Il manque les mots"),
         ({"portrait": "faceless"}, "No face found in landscape.png", "Aucun visage trouvé dans landscape.png"),
         ({"portrait": "words"}, "words.png is not a picture", "words.png n'est pas une image"),
         ({"portrait": "hundred_megapixels"}, "10000×10000", "10000×10000"),
         ({"speech": "silence"}, "silence.wav is silent", "silence.wav est silencieux"),
         ({"speech": "empty"}, "empty.mp3 is not a sound", "empty.mp3 n'est pas un fichier son"),
-        ({"points": "1,2 3,4"}, "Five points are needed", "Il faut cinq points"),
+        ({"points": "1,2 3,4"}, "Three points are needed", "Il faut trois points"),
         ({"engine": "avatar", "avatar_size": 256}, "has not been accepted", "n'a pas été acceptée"),
         ({"seed": -1}, "from 0 to 2147483647", "de 0 à 2147483647"),
         ({"face": 0}, "counted from 1", "à partir de 1"),
@@ -185,22 +187,23 @@ def test_a_data_url_reaches_the_door_unopened(server, short_voice):
     picture = {"url": "data:image/png;base64," + base64.b64encode(b"no picture").decode(), "meta": FILE}
     call = httpx.post(
         f"{server.url}/gradio_api/call/render",
-        json={"data": [picture, {"path": upload, "meta": FILE}, "draft", 512, None, None, "", "", "en", *AVATAR]},
+        json={"data": [picture, {"path": upload, "meta": FILE}, "draft", 512, None, None, "", "", "", *OTHERS]},
     )
     stream = httpx.get(f"{server.url}/gradio_api/call/render/{call.json()['event_id']}", timeout=60).text
     assert "is not a picture" in stream.encode().decode("unicode_escape")
 
 
 FILE = {"_type": "gradio.FileData"}
-AVATAR = ["", 512, 50, "published"]  # its settings, which a draft leaves aside
+# the avatar's settings, a script's, directions, and a second speaker's: a draft of a recording leaves most aside
+OTHERS = ["", 512, 50, "published", "", "script", "", "", 1, 0.5, 0.5, "neutral", "1:1", "none", None, ""]
 
 
 def test_three_endpoints_are_offered_and_their_extras_are_optional(client):
     offered = client.view_api(return_format="dict", print_info=False)
-    assert list(offered["named_endpoints"]) == ["/render", "/resume", "/plan"]
+    assert list(offered["named_endpoints"]) == ["/render", "/resume", "/speak", "/report", "/plan"]
     assert not offered["unnamed_endpoints"]
     parameters = offered["named_endpoints"]["/render"]["parameters"]
-    assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] in (["portrait", "speech"], [])
+    assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] in (["portrait"], [])
 
 
 def test_a_plan_is_asked_for_without_naming_an_engine_and_says_what_is_wrong(
@@ -227,7 +230,7 @@ def test_a_job_that_is_not_there_is_refused_in_words(client, server, job):
 
 def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
     job = client.submit(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
-    words = [status for _, status, _, _ in job]
+    words = [status for _, status, *_ in job]
     assert any(word.startswith(TEXTS["StageReading"].en) for word in words)
     assert words[-1] == TEXTS["PageDone"].en
 
@@ -251,16 +254,17 @@ def test_the_queue_is_bounded_and_cancelling_empties_it(server, portrait_path, l
         files = {"portrait": handle_file(portrait_path), "speech": handle_file(long_voice)}
         jobs.append(callers[len(jobs) % 2].submit(**files, api_name="/render"))
 
+    folders = 2 * RENDERS_AT_ONCE  # for each one's clip, and for the sound it makes
     try:
         for _ in range(RENDERS_AT_ONCE):
             submit()
-        assert wait_until(lambda: len(server.work_folders()) == RENDERS_AT_ONCE, 30)
+        assert wait_until(lambda: len(server.work_folders()) == folders, 30)
         for _ in range(QUEUE_LENGTH + 4):
             submit()
         refused = wait_until(lambda: sum(job.done() for job in jobs) == 4, 60)
         assert refused, [job.status().code for job in jobs]
         assert {type(job.exception()) for job in jobs if job.done()} == {QueueError}
-        assert len(server.work_folders()) == RENDERS_AT_ONCE
+        assert len(server.work_folders()) == folders
     finally:
         for job in reversed(jobs):
             with contextlib.suppress(httpx.TimeoutException):  # the client's five seconds, on a crowded machine
@@ -306,11 +310,14 @@ def ask_mcp(
 
 def test_mcp_offers_described_tools(server):
     tools, _ = ask_mcp(server, None, "en")
-    words = {"render": "lip", "resume": "done again", "plan": "memory"}
+    words = {"render": "lip", "resume": "done again", "speak": "listened", "report": "lag", "plan": "memory"}
     assert [tool.name for tool in tools] == list(words)
     assert all(words[tool.name] in (tool.description or "") for tool in tools)
     drafts = {"portrait", "speech", "engine", "size", "seed", "face", "points", "text", "language"}
-    assert set(tools[0].inputSchema["properties"]) == drafts | {"prompt", "avatar_size", "steps", "preset"}
+    avatars = {"prompt", "avatar_size", "steps", "preset"}
+    voices = {"script", "source", "voice", "second_voice", "speed", "second_speech", "second_face"}
+    directions = {"motion", "expression", "mood", "framing", "captions"}
+    assert set(tools[0].inputSchema["properties"]) == drafts | avatars | voices | directions
     for tool in tools:
         arguments = tool.inputSchema["properties"]
         assert all(argument.get("description") for argument in arguments.values()), arguments
@@ -403,6 +410,7 @@ def test_every_text_of_the_page_is_shown_and_exists():
     named = set(re.findall(r'"(Page\w+)"', written))
     derived = {"PageEngineDraft", "PageEngineAvatar", "PageDraftName", "PageAvatarName"}  # built from engines' names
     derived |= {f"PageZeroGpu{account}" for account in leases.QUOTAS}
+    derived |= {f"PageMood{mood.title()}" for mood in MOODS} | {f"PageCaptions{one.title()}" for one in CAPTIONS}
     assert named | derived == {key for key in TEXTS if key.startswith("Page")}
 
 

@@ -55,7 +55,7 @@ def test_an_error_reads_in_both_languages(kind):
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
-    drawn = re.findall(r"[├└]── (.*)", errors.__doc__ or "")
+    drawn = re.findall(r"[├└]── (.*)", re.sub(r"\n +│ +(?=\w)", " ", errors.__doc__ or ""))
     assert len(drawn) == len(AvatarError.__subclasses__())
     for line in drawn:
         branch, *leaves = line.split()

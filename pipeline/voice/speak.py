@@ -5,6 +5,7 @@ Sentences come from script.py, sound from the synthesisers; what a mouth makes o
 
 import wave
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
@@ -15,9 +16,12 @@ from scipy import ndimage, signal
 
 from pipeline.engine import Step
 from pipeline.errors import (
+    DiskFull,
+    DownloadError,
     LanguageUnknown,
     OutputNotWritable,
     ScriptEmpty,
+    SpaceMissing,
     SpeedUnsupported,
     VoiceMissing,
     VoiceNotReady,
@@ -109,8 +113,8 @@ def speak(
 ) -> Generator[Step, None, Spoken]:
     """Speak a script; the same one gives the same sound. Closing the generator stops it.
 
-    Natural voices that are ready come before robotic ones. Nothing is downloaded unless its voice is asked for by
-    name. Two speakers get two voices.
+    Natural voices come before robotic ones: the first script in a language whose natural voice is not there downloads
+    it, and where that cannot be, a robotic one reads, which a notice tells. Two speakers get two voices.
 
     Args:
         script: What is said, at most request.MAX_TEXT_LENGTH characters; lines that begin with `A:` or `B:` change the
@@ -232,13 +236,34 @@ def _of_one_or_two(sentences: list[Sentence]) -> list[Sentence]:
     return sentences
 
 
+def _readers(language: str) -> list[_Reader]:
+    """Every voice that reads a language, the most natural first."""
+    return [_Reader(one, choice) for one in SYNTHESISERS for choice in one.voices(language)]
+
+
+def _downloaded(language: str) -> Generator[Step, None, None]:
+    """Fetch the natural voices of a language, where there are any to be had.
+
+    Raises:
+        DownloadError: they cannot be.
+    """
+    for synthesiser in SYNTHESISERS:
+        if synthesiser.name == DOWNLOADED and language in synthesiser.languages:
+            yield from synthesiser.fetch(language)
+
+
 def _reader(name: str | None, language: str, taken: Sequence[str]) -> Generator[Step, None, _Reader]:
     """The voice asked for, or the best one that is ready and not taken.
 
     Raises:
         VoiceUnknown, VoiceSpeaksOther, VoiceNotReady, VoiceMissing, DownloadError.
     """
-    readers = [_Reader(one, choice) for one in SYNTHESISERS for choice in one.voices(language)]
+    if name is None and not any(
+        reader.choice.is_ready for reader in _readers(language) if not reader.choice.is_robotic
+    ):
+        with suppress(DownloadError, DiskFull, SpaceMissing):  # offline, a robotic voice is better than none
+            yield from _downloaded(language)
+    readers = _readers(language)
     if name is None:
         ready = [reader for reader in readers if reader.choice.is_ready]
         if not ready:
@@ -255,8 +280,7 @@ def _reader(name: str | None, language: str, taken: Sequence[str]) -> Generator[
         raise VoiceUnknown(voice=name[:60], known=known or "–")
     reader = next(reader for reader in readers if reader.choice.name == name)
     if not reader.choice.is_ready:
-        if reader.synthesiser.name == DOWNLOADED:
-            yield from reader.synthesiser.fetch(language)
+        yield from _downloaded(language)
         if missing := reader.synthesiser.status(language):
             raise VoiceNotReady(voice=name, advice_en=missing.text("en"), advice_fr=missing.text("fr"))
     return reader

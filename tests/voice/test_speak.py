@@ -164,6 +164,20 @@ def test_english_needs_no_download(no_kokoro):
 
 
 @needs_espeak
+def test_a_natural_voice_that_is_not_here_is_asked_for_once_needed(no_kokoro, monkeypatch):
+    asked: list[str] = []
+
+    def fetch() -> Iterator[Step]:
+        asked.append("fetch")
+        yield from _offline()
+
+    monkeypatch.setattr(files, "fetch", fetch)
+    spoken("Hello.", voices=(None, None))
+    assert not asked  # a natural English voice is here
+    assert spoken("Bonjour, je m'appelle Grace.", voices=(None, None)).notices and asked == ["fetch"]
+
+
+@needs_espeak
 def test_french_without_its_natural_voice_is_robotic_and_says_how_to_get_it(no_kokoro):
     said = spoken("Bonjour, je m'appelle Grace.", voices=(None, None))
     (notice,) = said.notices
