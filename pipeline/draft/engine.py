@@ -79,9 +79,9 @@ def _draw(
     stage: Stage, mouths: list[MouthTrack], ears: list[Ear], num_chapters: int, seed: int, direction: Direction
 ) -> Iterator[np.ndarray]:
     """The frames; while a chapter is drawn, the next one is listened to, a little after every few frames."""
-    if num_chapters > 1:
-        _trim_heap()
     for number in range(num_chapters):
+        if num_chapters > 1:
+            _trim_heap()
         listening = listen_to_all(ears, number + 1) if number + 1 < num_chapters else None
         heard, coming = 0.0, None
         num_frames = len(mouths[0].jaw)
@@ -92,11 +92,12 @@ def _draw(
                     heard = next(listening)
                 except StopIteration as finished:
                     coming = finished.value
+                _trim_heap()
         mouths = coming or []
 
 
 def _trim_heap() -> None:
-    """Give back what preparing freed: glibc keeps it (14 MiB at 512), and here the recogniser comes beside drawing."""
+    """Give back what was freed, which glibc keeps: where the recogniser comes beside drawing, its room adds up."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
