@@ -1,5 +1,6 @@
 """Voices to mouths on the clip's own time: speakers by turns, long recordings chapter by chapter. Draws nothing."""
 
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields, replace
 from tempfile import TemporaryFile
@@ -68,7 +69,8 @@ class Ear:
         self._chapters = chapters
         self._spilt: IO[bytes] | None = None
         if len(chapters) > 1:  # the whole voice would be among the largest arrays of a render
-            self._spilt = TemporaryFile()  # noqa: SIM115 (it goes with the Ear)
+            self._spilt = TemporaryFile()  # noqa: SIM115 (closed with the Ear, however a render ends)
+            weakref.finalize(self, self._spilt.close)
             speaker.speech.waveform.tofile(self._spilt)
             self._speaker = replace(speaker, speech=replace(speaker.speech, waveform=np.zeros(0, np.float32)))
         self._hear = self._hear_turns if by_turns and not speaker.marks else self._hear_all
