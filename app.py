@@ -971,7 +971,7 @@ def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
     """An example's inputs and its finished clip."""
     language = language_of(request)
     picture, voice, clip = (str(EXAMPLES / row[column]) for column in ("portrait", "voice", "clip"))
-    fields = picture, voice, "", "", "", row["points"], row["text"]
+    fields = picture, voice, None, "", "", "", row["points"], row["text"], row["language"]
     about_clip = clip, say("PageExampleShown", language), "", gr.skip(), None
     return "recording", *show_source("recording"), Seen(), gr.Column(visible=False), *fields, *about_clip
 
@@ -1521,11 +1521,13 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 faces_box,
                 portrait,
                 speech,
+                second_speech,
                 seed,
                 face,
                 second_face,
                 points,
                 text,
+                language,
                 *outputs,
             ],
             queue=False,
