@@ -62,6 +62,7 @@ from pipeline.request import (
     read_points,
 )
 from pipeline.texts import LANGUAGES, TEXTS, number, say
+from pipeline.voice.script import num_speakers
 from pipeline.voice.speak import catalogue
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -83,7 +84,6 @@ if hardware.rehearses():
 TITLE = "Portrait Parlant"
 CLICKS = 3  # two eyes and the mouth
 MOST_KEPT = 49  # pictures, and a new one, whose points a browser keeps: 5 KB
-SECOND_SPEAKER = re.compile(r"^\s*B\s*:", re.MULTILINE | re.IGNORECASE)  # begins a line of the second one
 LANGUAGE_COOKIE = "portrait-language"  # "en" or "fr", once the visitor has chosen
 NUM_VARIANTS, VARIANT_SIZE = 3, 320  # beside each other on a page; pixels: enough to judge movements by
 LANGUAGE_NAMES = {
@@ -922,7 +922,7 @@ def pick(
         if seen.to_place:
             placed = [*(placed if len(placed) < CLICKS else []), at]
         elif number := outline.face_at(seen.faces, *at):
-            has_two = bool(second_speech) if source == "recording" else bool(SECOND_SPEAKER.search(script or ""))
+            has_two = bool(second_speech) if source == "recording" else num_speakers(script or "") > 1
             if has_two and face and not second and str(number) != face:
                 second = str(number)
             else:
@@ -1051,7 +1051,7 @@ IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'neares
 READ_ALOUD = """() => document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status")"""
 CSS = """
 :is(#status, #clip, #details) [data-testid=status-tracker] {display: none}
-#outlines img {cursor: crosshair}
+#outlines img {cursor: crosshair; max-height: 24rem; object-fit: contain}
 #top {align-items: center; flex-wrap: nowrap}
 #switch {flex: none; align-self: center}
 #variants video {aspect-ratio: 1}

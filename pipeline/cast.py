@@ -15,6 +15,7 @@ from pipeline.media import Speech
 from pipeline.request import TEXT_LANGUAGES, RenderRequest
 from pipeline.texts import Notice
 from pipeline.voice.language import detect_language
+from pipeline.voice.script import num_speakers
 from pipeline.voice.spoken import Line, Mark
 
 TURN_SECONDS = (
@@ -78,8 +79,12 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
     Raises:
         AvatarError: a voice or a face is not there or no use.
     """
-    heard = yield from (say_script if request.script else read_recordings)(request, folder)
-    faces = _faces(request, portrait, len(heard.voices))
+    if request.script:
+        faces = _faces(request, portrait, num_speakers(request.script))  # first, as a long script takes minutes to say
+        heard = yield from say_script(request, folder)
+    else:
+        faces = _faces(request, portrait, 1 if request.second_speech is None else 2)
+        heard = yield from read_recordings(request, folder)
     lines, notices = heard.lines, heard.notices
     speakers = []
     for number, (voice, found) in enumerate(zip(heard.voices, faces, strict=True)):

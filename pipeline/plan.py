@@ -110,7 +110,7 @@ def plan_clip(
     if framing not in FRAMINGS:
         raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, got {framing!r}")
     notices = []
-    wanted = _proportions(framing, picture_size)
+    wanted = proportions(framing, picture_size)
     height, width = _frame_size(size, wanted)
     if min(height, width) < size // FRAME_MULTIPLE * FRAME_MULTIPLE:
         limits = {"limit_height": MOST_HEIGHT, "limit_width": MOST_WIDTH}
@@ -124,7 +124,7 @@ def plan_clip(
     return ClipPlan(frames_of(seconds), FPS, height, width, crop, notices=tuple(notices))
 
 
-def _proportions(framing: str, picture_size: tuple[int, int]) -> float:
+def proportions(framing: str, picture_size: tuple[int, int]) -> float:
     """Width over height of a frame."""
     if framing == "picture":
         height, width = picture_size

@@ -86,7 +86,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
             take = yield from engine.perform(scene, plan, seed=seed)
             clear = captions.keep_clear([speaker.face for speaker in heard.speakers], plan)
             burner = captions.Burner(lines if request.captions == "burned" else (), plan, clear)
-            notices = heard.notices + plan.notices + take.notices + burner.notices
+            notices = heard.notices + take.notices + burner.notices
             del portrait, heard, scene  # large, and not needed to draw
             drawing = time.perf_counter()
             for done, frame in enumerate(take.frames, start=1):

@@ -617,7 +617,7 @@ TEXTS: dict[str, Text] = {
     ),
     "ClipFileTooLarge": Text(
         "The clip {name} weighs {mebibytes} MiB; the limit is {limit_mebibytes} MiB. Use a smaller version.",
-        "Le clip {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. Utilisez une version plus petite.",
+        "Le clip {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. Prenez une version plus petite.",
     ),
     "OutputNotWritable": Text(
         "The clip cannot be written to {path}. Choose another place.",
@@ -722,7 +722,7 @@ TEXTS: dict[str, Text] = {
     ),
     "ReportOtherFace": Text(
         "The face is not the portrait's (distance {distance}; one person's pictures stay below 0.55).",
-        "Le visage n'est pas celui du portrait (distance {distance}; les images d'une même personne restent sous 0,55).",
+        "Le visage n'est pas celui du portrait (distance {distance}; les images d'une personne restent sous 0,55).",
     ),
     "ReportFaceDrifts": Text(
         "The face drifts away from the portrait (distance {first} at the beginning, {last} at the end).",
@@ -781,10 +781,10 @@ TEXTS: dict[str, Text] = {
     ),
     "ReportPlot": Text("Voice, sounds and mouth in time", "Voix, sons et bouche dans le temps"),
     "ReportPlotAbout": Text(
-        "{seconds} s of sound: its envelope, the sounds recognised in it, and how far the mouth opens, as the voice asks "
-        "and as seen in {clip}.",
-        "{seconds} s de son : son enveloppe, les sons reconnus, et l'ouverture de la bouche, telle que la voix la demande "
-        "et telle qu'on la voit dans {clip}.",
+        "{seconds} s of sound: its envelope, the sounds recognised in it, and how far the mouth opens, as the voice "
+        "asks and as seen in {clip}.",
+        "{seconds} s de son : son enveloppe, les sons reconnus, et l'ouverture de la bouche, telle que la voix la "
+        "demande et telle qu'on la voit dans {clip}.",
     ),
     "ReportLaneVoice": Text("voice", "voix"),
     "ReportLaneSounds": Text("sounds", "sons"),

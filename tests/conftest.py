@@ -18,6 +18,12 @@ SMALL_DISK = 10 * 2**20  # bytes
 SHORT_SECONDS = 1.6  # of voice: two words, 40 frames
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program remembers of one test is not met by another, nor by who runs them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 def write_wav(path: Path, samples: np.ndarray, rate: int) -> Path:
     """Write a 16-bit WAV file.
 

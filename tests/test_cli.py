@@ -24,7 +24,7 @@ from pipeline.cli.render import Progress, place_for_clip
 from pipeline.engine import Step
 from pipeline.request import MAX_TEXT_LENGTH
 from pipeline.texts import TEXTS
-from tests.conftest import tone, write_wav
+from tests.conftest import EXAMPLES, tone, write_wav
 
 PROJECT = Path(__file__).parents[1]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of POSIX")
@@ -168,7 +168,7 @@ def test_a_faulty_file_is_refused_in_one_sentence(
     assert list(place.iterdir()) == []
 
 
-def test_a_picture_without_a_face_is_refused_with_the_way_of_five_points(place, faceless_path, short_voice, capsys):
+def test_a_picture_without_a_face_is_refused_with_the_way_of_clicks(place, faceless_path, short_voice, capsys):
     assert main(["render", str(faceless_path), str(short_voice)]) == REFUSED
     assert "No face found in landscape.png (480×320)" in (told := capsys.readouterr().err) and "--points" in told
     assert list(place.iterdir()) == []
@@ -335,3 +335,24 @@ def test_a_terminal_shows_stage_share_and_time_left(monkeypatch):
     os.close(reading)
     assert TEXTS["StageReading"].fr in shown and TEXTS["StageDrawing"].fr in shown
     assert " 50 % " in shown and "encore 2 min environ" in shown and "encore 50 s environ" in shown
+
+
+def test_points_are_remembered_for_the_same_picture(place, short_voice, capsys, tmp_path):
+    teapot, points = EXAMPLES / "portraits" / "drawing_of_a_teapot.jpg", ["313,387", "452,387", "384,489"]
+    assert main(["render", str(teapot), str(short_voice)]) == REFUSED
+    assert main(["render", str(teapot), str(short_voice), "--size", "256", "--points", *points]) == DONE
+    capsys.readouterr()
+    renamed = tmp_path / "renamed.jpg"
+    renamed.write_bytes(teapot.read_bytes())
+    assert main(["render", str(renamed), str(short_voice), "--size", "256"]) == DONE
+    assert "points" in capsys.readouterr().err
+
+
+def test_a_typed_line_is_spoken_and_captioned(place, portrait_path, capsys):
+    line = "Hello, my name is Grace."
+    options = ["--script", line, "--voice", "heart", "--size", "256", "--captions", "file", "-o", "grace.mp4"]
+    assert main(["render", str(portrait_path), *options]) == DONE
+    assert line in (place / "grace.srt").read_text("utf-8") and line in (place / "grace.vtt").read_text("utf-8")
+    with av.open(str(place / "grace.mp4")) as clip:
+        assert {stream.type for stream in clip.streams} == {"video", "audio", "subtitle"}
+        assert clip.streams.video[0].duration is not None

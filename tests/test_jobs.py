@@ -59,7 +59,8 @@ def test_a_job_keeps_what_was_asked_for_without_the_files_it_came_from(tmp_path:
     speech.unlink()
     request = Job.open(made.folder).request
     assert request.portrait.read_bytes() == b"a picture" and request.portrait.name == "a girl, été.png"
-    assert request.portrait.is_relative_to(made.folder) and request.speech and request.speech.is_relative_to(made.folder)
+    assert request.speech is not None
+    assert request.portrait.is_relative_to(made.folder) and request.speech.is_relative_to(made.folder)
     assert request.seed == asked.seed and request.face == 2
     assert request.output == Path.cwd() / "clip.mp4", "another process may stand in another folder"
 
@@ -127,7 +128,7 @@ DAMAGES: dict[str, Callable[[Job], object]] = {
     "with a surplus field": rewrite(lambda plain: plain["request"].update(surplus=1)),
     "with a seed out of range": rewrite(lambda plain: plain["request"].update(seed=-1)),
     "with another portrait": lambda job: job.request.portrait.write_bytes(b"another"),
-    "without its speech": lambda job: job.request.speech and job.request.speech.unlink(),
+    "without its speech": lambda job: Path(job.request.speech or "").unlink(),
 }
 
 

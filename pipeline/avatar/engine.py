@@ -73,7 +73,8 @@ class AvatarEngine:
             machine=self.machine,
             repository=self.repository,
         )
-        return replace(costs.plan_avatar(**asked), crop=framed.crop)
+        notices = tuple(notice for notice in framed.notices if notice.key != "FrameReduced")  # of a draft's size
+        return replace(costs.plan_avatar(**asked), crop=framed.crop, notices=notices)
 
     def told(self, plan: costs.AvatarPlan) -> Notice:
         """A plan in words: what will be made, how long it takes, what it needs."""
@@ -125,7 +126,7 @@ class AvatarEngine:
             before = job.state, job.num_frames
             yield from self.lease(job.folder)
             assert (job.state, job.num_frames) != before, "a lease does one piece of work at least"
-        return Take(job.frames(), tuple(_notices(job)), job.delete)
+        return Take(job.frames(), plan.notices + tuple(_notices(job)), job.delete)
 
     def _weights(self, plan: costs.AvatarPlan) -> Generator[Step, None, dict[str, Any]]:
         """Download and convert what is missing; what a job must know of it."""

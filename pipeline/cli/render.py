@@ -4,19 +4,20 @@ import argparse
 import itertools
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from pipeline import AvatarError, RenderRequest, RenderResult, hardware, render_steps
+from pipeline import AvatarError, RenderRequest, RenderResult, hardware, media, render_steps, rigs
 from pipeline.avatar.costs import PRESETS
 from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED, STOPPED
 from pipeline.cli.parser import PROGRAM, decimal, whole_number
 from pipeline.cli.weights import accept_licence
 from pipeline.direction import MOODS
 from pipeline.engine import Step
-from pipeline.errors import FileMissing
+from pipeline.errors import FaceUncertain, FileMissing, PortraitWithoutFace
 from pipeline.hardware import Placement
 from pipeline.media import MAX_SECONDS
 from pipeline.plan import FRAMINGS
@@ -293,9 +294,26 @@ def run_shared(request: RenderRequest, make: Callable[[], int]) -> int:
     return code
 
 
+def with_remembered_points(
+    request: RenderRequest, begin: Callable[[RenderRequest], Generator[Step, None, RenderResult]]
+) -> Generator[Step, None, RenderResult]:
+    """A render that keeps the points given for its picture, and that uses those kept where no face is found."""
+    try:
+        result = yield from begin(request)
+    except (PortraitWithoutFace, FaceUncertain):
+        rig = rigs.recall(rigs.picture_hash(media.load_portrait(request.portrait)))
+        if rig is None:
+            raise
+        result = yield from begin(replace(request, points=rig.points))
+        return replace(result, notices=(rig.notice, *result.notices))
+    if request.points is not None:
+        rigs.remember(rigs.picture_hash(media.load_portrait(request.portrait)), request.points)
+    return result
+
+
 def steps_of(request: RenderRequest, options: argparse.Namespace, language: str) -> Generator[Step, None, RenderResult]:
     """The render as it was asked for."""
-    engine = hardware.engine_for(request)
+    hardware.engine_for(request)  # refused here when it cannot run
     if options.tiny:
         from pipeline.avatar.rehearsal import rehearsal  # imports torch
 
@@ -305,7 +323,7 @@ def steps_of(request: RenderRequest, options: argparse.Namespace, language: str)
         from pipeline.avatar import hub
 
         accept_licence(hub.published(), language, asked=not options.accept_licence)
-    return (yield from render_steps(request, engine))
+    return (yield from with_remembered_points(request, render_steps))
 
 
 def watch(language: str, begin: Callable[[], Generator[Step, None, RenderResult]]) -> int:

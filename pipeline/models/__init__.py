@@ -31,7 +31,8 @@ SHA256 = {
     FACE_IDENTITY: "c46d35eb26acdf16e03a67dcb62be51f3caa9968832f28e033f36c87333db55d",
     EAR: "c39b7e4d53308b28f5722d41e24226419212b51f709044d84a745802c8f62231",
 }
-# Kokoro's voices: how each speaks a sentence of 1 to 510 symbols, by 256 numbers. Source: hexgrad, in npm kokoro-js 1.2.1
+# Kokoro's voices: how each speaks a sentence of 1 to 510 symbols, by 256 numbers.
+# Source: hexgrad, in npm kokoro-js 1.2.1
 SHA256 |= {
     f"voices/{voice}.bin": digest
     for voice, digest in {

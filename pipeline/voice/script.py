@@ -92,6 +92,12 @@ def turns(text: str) -> Iterator[tuple[int, list[str]]]:
         yield speaker, _paragraphs(lines)
 
 
+def num_speakers(script: str) -> int:
+    """How many speak in a script: 1, or 2 where both have something to say."""
+    speakers = {who for who, paragraphs in turns(clean(script)) if any(map(str.isalnum, "".join(paragraphs)))}
+    return max(len(speakers), 1)
+
+
 def _paragraphs(lines: list[str]) -> list[str]:
     """Paragraphs, parted by blank lines; a line that goes on in small letters was only wrapped."""
     text = "\n".join(line.strip() for line in lines)

@@ -28,7 +28,7 @@ SITTERS = ("woman_facing_camera.jpg", "officer_with_glasses.jpg", "drawing_of_a_
 def heard(num_frames=8, **tracks) -> MouthTrack:
     """A track that is at rest but for what is given."""
     arrays = {name: np.full(num_frames, tracks.get(name, 0.0), np.float32) for name in NAMES}
-    return MouthTrack(**arrays, source="phonemes")
+    return MouthTrack(**arrays, source="phonemes")  # type: ignore[arg-type]  # arrays alone
 
 
 def still(num_frames=8) -> HeadTrack:
@@ -237,6 +237,7 @@ def test_motion_is_seen_in_order_and_still_is_still(closed, eight_seconds):
     high = low + np.ceil(fields.step * np.array(fields.shape[::-1])).astype(int) + 2 * MAP_STEP
     beyond_face = np.ones(at_rest.shape[:2], bool)
     beyond_face[low[1] : high[1], low[0] : high[0]] = False
+    assert puppet.matte is not None
     background = cv2.dilate((puppet.matte.alpha > 0).astype(np.uint8), np.ones((21, 21), np.uint8)) == 0
     for motion in (0.0, 0.5, 1.0):
         direction = Direction(motion=motion)

@@ -1,5 +1,6 @@
 """Long recordings in chapters: cut at quiet moments, heard while they are drawn, joined so that nothing shows."""
 
+from collections.abc import Generator
 from itertools import pairwise
 
 import numpy as np
@@ -95,6 +96,7 @@ def test_a_chapter_is_heard_while_the_one_before_is_drawn(short_chapters, scene,
     assert len(begun) == 1
     next(frames), next(frames)
     assert len(begun) == 2
+    assert isinstance(frames, Generator)
     frames.close()
 
 
