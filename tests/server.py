@@ -15,6 +15,7 @@ import httpx
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 90  # a crowded machine; a quiet one needs a tenth
 POLL_SECONDS = 0.1
+FOLDERS_EACH = 2  # of a render: for its clip, and for the sound it makes
 
 
 @dataclass(frozen=True)

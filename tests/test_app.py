@@ -32,7 +32,7 @@ from pipeline.errors import JobMissing
 from pipeline.request import CAPTIONS
 from pipeline.texts import LANGUAGES, TEXTS
 from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
-from tests.server import ROOT, Server, wait_until
+from tests.server import FOLDERS_EACH, ROOT, Server, wait_until
 
 SHORT_FRAMES = round(SHORT_SECONDS * 25)
 MCP_SECONDS = 180  # a short clip on a crowded machine; from a server that has died no answer ever comes
@@ -254,7 +254,7 @@ def test_the_queue_is_bounded_and_cancelling_empties_it(server, portrait_path, l
         files = {"portrait": handle_file(portrait_path), "speech": handle_file(long_voice)}
         jobs.append(callers[len(jobs) % 2].submit(**files, api_name="/render"))
 
-    folders = 2 * RENDERS_AT_ONCE  # for each one's clip, and for the sound it makes
+    folders = FOLDERS_EACH * RENDERS_AT_ONCE
     try:
         for _ in range(RENDERS_AT_ONCE):
             submit()

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from pipeline.texts import TEXTS
 from tests.browser.conftest import PHONE
-from tests.browser.test_page import GRADIOS_OWN, STATUS, give, plays, serious
+from tests.browser.test_page import STATUS, give, plays, serious
 from tests.conftest import SHORT_SECONDS
 from tests.server import Server, serve, wait_until
 
@@ -97,7 +97,7 @@ def test_a_plan_is_shown_with_no_sideways_scroll_and_no_serious_finding(
     expect(page.locator("#plan")).to_contain_text(TEXTS["PageRehearsal"].fr)
     keep(page, f"avatar_plan_fr_phone_{scheme}")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    assert serious(page) <= GRADIOS_OWN
+    assert not serious(page)
 
 
 def test_a_job_that_is_gone_is_forgotten(open_page, server, keep, portrait_path, short_voice):
