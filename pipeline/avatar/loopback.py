@@ -16,13 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-LARGE_SUFFIXES = (
-    ".pt",
-    ".safetensors",
-    ".bin",
-    ".onnx",
-    ".png",
-)  # kept by the Hub's large-file storage, known by their SHA-256
+# kept by the Hub's large-file storage, known by their SHA-256
+LARGE_SUFFIXES = (".pt", ".safetensors", ".bin", ".onnx", ".png")
 PIECE = 2**16  # bytes sent at a time
 
 
