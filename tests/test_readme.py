@@ -13,7 +13,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import SpaceCard
 
-from pipeline.__main__ import parser
+from pipeline.__main__ import COMMANDS, parser
 from pipeline.request import ENGINES
 from tests.benchmarks import hardware_table
 
@@ -72,6 +72,7 @@ def test_the_http_program_runs(server, monkeypatch):
     clip = names["clip"]
     with av.open(clip["video"] if isinstance(clip, dict) else clip) as container:
         assert container.streams.video[0].width == 512
+    assert [Path(captions).suffix for captions in names["captions"]] == [".srt", ".vtt"]
 
 
 def test_the_mcp_address_answers(server):
@@ -93,20 +94,29 @@ def test_a_command_is_one_that_is_understood(line):
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    elif words[:4] == ["python", "-m", "pip", "install"]:
+        tested = (ROOT / "constraints.txt").read_text("utf-8")
+        assert words[4:] and all(f"\n{package}==" in tested for package in words[4:])
     else:
         assert words[:3] == ["python", "-m", "pipeline"]
         options = parser("en").parse_args(words[3:])
         assert options.command == words[3]
 
 
-def test_every_option_named_in_the_text_exists():
-    known = parser("en").parse_args  # argparse leaves by SystemExit on an option it does not know
-    for option in set(re.findall(r"`(--[a-z-]+)", BODY)):
-        values = {"--points": ["1,1"] * 5, "--help": [], "--preset": ["reference"]}.get(option, ["1"])
-        try:
-            known(["render", "portrait.jpg", "voice.wav", option, *values])
-        except SystemExit as left:
-            assert option == "--help" and left.code == 0, option
+def test_every_option_named_in_the_text_exists(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as left:
+            parser("en").parse_args([command, "--help"])
+        assert left.value.code == 0
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    text = re.sub(r"^```.*?^```$", "", BODY, flags=re.S | re.M)
+    spans = [span for span in re.findall(r"`([^`]+)`", text) if not span.startswith("torchrun ")]
+    named = {option for span in spans for option in re.findall(r"--[a-z-]+", span)}
+    assert named and named <= known
+
+
+def test_every_command_is_in_the_readme():
+    assert set(COMMANDS) <= set(re.findall(r"python -m pipeline (\w+)", BODY))
 
 
 def test_the_windows_lines_name_files_that_are_here():
