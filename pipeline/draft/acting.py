@@ -112,7 +112,10 @@ def act(mouth: MouthTrack, head: HeadTrack, face: FaceGeometry, direction: Direc
             movements["jaw"] += mood.jaw * felt * open_lips * (1 - pucker) * max(1 - jaw, 0.0)
             movements["relax"] = max(movements["relax"], mood.relax * min(felt, 1.0))
             movements["wide"] -= mood.narrow * smiling * rounded
-            lid = max(lid + (1 - lid) * mood.lid * felt, -1.0)  # a blink closes the eyes in any mood
+            widest = (
+                0.0 if mood.slant else -1.0
+            )  # a slanted lid hangs: raised a little, it would lose its slant at once
+            lid = max(lid + (1 - lid) * mood.lid * felt, widest)  # a blink closes the eyes in any mood
         yield Moment(
             movements,
             tongue=float(mouth.tongue[i]),

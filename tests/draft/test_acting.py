@@ -10,6 +10,7 @@ import pytest
 from pipeline.direction import AS_USUAL, MOODS, Direction, scale
 from pipeline.draft.acting import JAW_SPEED, MOOD_FACES, act, within_reach
 from pipeline.draft.expression import MOOD_MOVEMENTS, MOVEMENTS, ExpressionFields
+from pipeline.draft.eyes import both_eyes
 from pipeline.draft.motion import MOOD_SIZE, HeadTrack, move_head
 from pipeline.draft.puppet import MAP_STEP, Moment, Puppet
 from pipeline.draft.speech import MouthTrack, follow_speech
@@ -163,6 +164,14 @@ def test_rounded_vowels_stay_round_in_every_mood(mood):
 def test_a_blink_closes_the_eyes_in_every_mood(closed, direction):
     assert directed(closed.geometry, direction, lid=1.0).lid == 1
     assert directed(closed.geometry, direction, lid=-0.6).lid >= -1
+
+
+@pytest.mark.parametrize("mood", ["sad", "angry"])
+def test_slanted_lids_stay_slanted_where_a_lively_face_would_widen_its_eyes(closed, mood):
+    eye = both_eyes(closed.frame, closed.landmarks)[0]
+    lively = directed(closed.geometry, Direction(mood=mood), lid=-0.2)
+    slanted, level = (eye.draw(lively.lid, 0, 0, slant=slant).astype(int) for slant in (lively.slant, 0.0))
+    assert np.abs(slanted - level).max() > 20
 
 
 def test_glasses_do_not_bend_with_the_brows(closed):
