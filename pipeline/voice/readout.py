@@ -135,14 +135,15 @@ SHORT_FORMS = {  # with their point where they have one; matched as whole words,
     "Dr": "docteur", "Dre": "docteure", "Dr.": "docteur", "Pr": "professeur", "Pr.": "professeur", "Mgr": "monseigneur",
     "St": "saint", "Ste": "sainte", "p. ex.": "par exemple", "p.ex.": "par exemple", "c.-à-d.": "c'est-à-dire",
     "c-à-d": "c'est-à-dire", "etc.": "et cétéra", "etc": "et cétéra", "boul.": "boulevard", "bd": "boulevard",
-    "tél.": "téléphone", "vs": "versus", "vs.": "versus", "env.": "environ", "max.": "maximum", "min.": "minimum",
+    "tél.": "téléphone", "Tél.": "téléphone", "app.": "appartement",
+    "vs": "versus", "vs.": "versus", "env.": "environ", "max.": "maximum", "min.": "minimum",
     "svp": "s'il vous plaît", "SVP": "s'il vous plaît", "stp": "s'il te plaît", "RDV": "rendez-vous",
     "P.-S.": "post-scriptum", "cf.": "confer", "art.": "article", "chap.": "chapitre", "pp.": "pages", "vol.": "volume",
     "ok": "okay", "OK": "okay",
 }  # fmt: skip
 BEFORE_NAME = {"M.": "monsieur", "M": "monsieur", "Me": "maître", "av.": "avenue"}  # only before a capital
-BEFORE_NUMBER = {"n°": "numéro", "nº": "numéro", "no": "numéro", "No": "numéro", "N°": "numéro", "#": "numéro",
-                 "p.": "page", "§": "paragraphe", "nos": "numéros", "≈": "environ"}  # fmt: skip
+BEFORE_NUMBER = {"n°": "numéro", "nº": "numéro", "no": "numéro", "No": "numéro", "N°": "numéro", "Nº": "numéro",
+                 "#": "numéro", "p.": "page", "§": "paragraphe", "nos": "numéros", "≈": "environ"}  # fmt: skip
 LETTERS = dict(
     zip(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -170,6 +171,10 @@ def _french(text: str) -> str:
     text = _without_shouting(text)
     for written, said in FRACTIONS.items():
         text = re.sub(rf"(?<![\d/,]){re.escape(written)}(?![\d/])", said, text)
+    # before thousands are joined, as in 418 555-0199
+    text = re.sub(
+        r"(?<![\d-])\+?(?:\d[\s.-])?(\d{3}[\s,]*[\s.-]\d{3}[\s.-]\d{4}|0\d(?:[\s.-]\d\d){4})(?!\d)", _telephone, text
+    )
     text = re.sub(r"(?<=\d)[  ](?=\d{3}(?!\d))", "", text)  # 12 000
     text = re.sub(r"(?<![\d.])(\d{1,3})((?:\.\d{3})+)(?![\d.])", lambda found: found[0].replace(".", ""), text)
     text = re.sub(r"\b(\d{4})-(\d{2})-(\d{2})\b", lambda found: _date(found[3], found[2], found[1], found[0]), text)
@@ -177,9 +182,9 @@ def _french(text: str) -> str:
         r"\b(\d{1,2})[/.](\d{1,2})[/.](\d{4})\b", lambda found: _date(found[1], found[2], found[3], found[0]), text
     )
     text = re.sub(rf"\b1 (?={'|'.join(MONTHS)}\b)", "premier ", text)
-    text = re.sub(r"(?<![\d-])\+?(?:\d[ .-])?(\d{3}[ .-]\d{3}[ .-]\d{4}|0\d(?:[ .-]\d\d){4})(?!\d)", _telephone, text)
     text = re.sub(r"\b(\d{1,2})(?:\s?h\s?|:)([0-5]\d)?(?![\w:])", _time, text)
     text = re.sub(rf"([$€£¥])\s?({NUMBER})", r"\2 \1", text)  # $5
+    text = re.sub(r"(?<=[$€£¥%])\s?/\s?(?=[^\W\d_])", " par ", text)  # 50 $/mois
     text = re.sub(rf"({NUMBER})\s?(M|G|millions?|milliards?)\s?([$€£¥])", _large_money, text)
     text = re.sub(r"(?<!\d)(\d+)(?:,(\d\d))?\s?([$€£¥])", _money, text)
     text = re.sub(r"\b1(?:er|ᵉʳ)\b", "premier", text)
@@ -275,6 +280,8 @@ def _money(found: Found) -> str:
 
 def _large_money(found: Found) -> str:
     unit = {"M": "millions", "G": "milliards"}.get(found[2], found[2])
+    if found[1] in ("0", "1"):
+        unit = unit.removesuffix("s")
     _, many = MONEY[found[3]]
     return f"{found[1]} {unit} {_link(many)}{many}"
 
