@@ -18,19 +18,20 @@ from pipeline.voice.language import detect_language
 from pipeline.voice.script import num_speakers
 from pipeline.voice.spoken import Line, Mark
 
-TURN_SECONDS = (
-    0.2  # between the end of one recording and the begin of the next. Source: Stivers et al. 2009, "Universals
-)
-# and cultural variation in turn-taking in conversation": a mean of 208 ms over ten languages
+# Between the end of one recording and the start of the next. Source: Stivers et al. 2009, "Universals and cultural
+# variation in turn-taking in conversation": a mean of 208 ms over ten languages
+TURN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker who has no face yet; fields as a Speaker's, but for the text, which may be in any language."""
+    """One speaker who has no face yet; fields as a Speaker's, but for the text, which may be in any language, None for
+    one that is yet to be told."""
 
     speech: Speech
     start: float = 0.0
     text: str = ""
+    language: str | None = None
     marks: tuple[Mark, ...] = ()
 
 
@@ -79,7 +80,7 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
     Raises:
         AvatarError: a voice or a face is not there or no use.
     """
-    if request.script:
+    if request.speech is None:
         faces = _faces(request, portrait, num_speakers(request.script))  # first, as a long script takes minutes to say
         heard = yield from say_script(request, folder)
     else:
@@ -88,14 +89,14 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
     lines, notices = heard.lines, heard.notices
     speakers = []
     for number, (voice, found) in enumerate(zip(heard.voices, faces, strict=True)):
-        language = request.language or (detect_language(voice.text, TEXT_LANGUAGES) if voice.text else "en")
+        language = voice.language or (detect_language(voice.text, TEXT_LANGUAGES) if voice.text else "en")
         speaker = Speaker(voice.speech, found, voice.start, language=language, marks=voice.marks)
         if language in TEXT_LANGUAGES:
             speaker = replace(speaker, text=voice.text)
         elif voice.text and not voice.marks:
             notices += (Notice("WordsNotSpelt", {"language": language}),)
         speakers.append(speaker)
-        if request.captions != "none" and not request.script:
+        if request.captions != "none" and request.speech is not None:
             timing = captions.time_words(voice.speech.waveform, voice.text, language)
             timed, told = yield from _as_steps("StageTiming", timing)
             notices += told
@@ -131,8 +132,8 @@ def say_script(request: RenderRequest, folder: Path) -> Generator[Step, None, He
         write_wav(np.sum(spoken.waveforms, axis=0), spoken.sample_rate, mixed)
     said = [" ".join(line.text for line in spoken.lines if line.speaker == number) for number in range(len(paths))]
     voices = tuple(
-        Voice(media.load_speech(path), text=text, marks=marks)
-        for path, text, marks in zip(paths, said, spoken.marks, strict=True)
+        Voice(media.load_speech(path), text=text, language=language, marks=marks)
+        for path, text, language, marks in zip(paths, said, spoken.languages, spoken.marks, strict=True)
     )
     return Heard(media.load_speech(mixed), voices, spoken.lines, spoken.notices)
 
@@ -145,11 +146,11 @@ def read_recordings(request: RenderRequest, folder: Path) -> Generator[Step, Non
     """
     assert request.speech is not None, "a request has a recording where it has no script"
     speech = media.load_speech(request.speech)
-    voices = [Voice(speech, text=request.text)]
+    voices = [Voice(speech, text=request.text, language=request.language)]
     if request.second_speech is not None:
         second = media.load_speech(request.second_speech)
         start = speech.seconds + TURN_SECONDS if request.second_start is None else request.second_start
-        voices.append(Voice(second, start, request.second_text))
+        voices.append(Voice(second, start, request.second_text, request.language))
         mixed = folder / "voices.wav"
         mixing = media.mix_voices([(voice.speech.path, voice.start) for voice in voices], mixed)
         yield from _as_steps("StageReading", mixing)

@@ -36,7 +36,7 @@ SHORT_FORMS = frozenset(
     form
     for forms in (
         "m mm mme mlle dr dre pr me mgr st ste mr mrs ms prof sr sra srta ing dott sig av boul bd tél",
-        "art chap fig no nos vs cf ex p pp approx gen gov sen capt sgt str nr bzw",
+        "app apt art bur chap fig no nos vs cf ex p pp approx gen gov sen capt sgt str nr bzw",
     )
     for form in forms.split()
 )  # a point after these ends no sentence; units and "etc." are not here, which often end one
@@ -49,7 +49,7 @@ class Sentence:
 
     Args:
         written: As it was typed, for captions.
-        spoken: The same in words, at most MAX_SENTENCE characters.
+        spoken: The same in words, at most MAX_SENTENCE characters; none where all of it is left out.
         speaker: 0 or 1.
         language: ISO 639.
         pause: Seconds of silence after it, at speed 1.
@@ -61,16 +61,27 @@ class Sentence:
     language: str
     pause: float
 
+    @property
+    def has_words(self) -> bool:
+        """Whether there is anything to be said."""
+        return any(map(str.isalnum, self.spoken))
+
 
 def clean(script: str) -> str:
-    """The script without what is invisible, its letters composed and its lines ended in one way.
+    """The script without what is invisible, its letters plain and composed and its lines ended in one way.
 
     What joins letters in Persian and in the scripts of India stays; marks that turn the direction of writing go.
     """
     text = re.sub(r"\r\n?|[\u0085\u2028\u2029\x0b\x0c]", "\n", script)
-    text = unicodedata.normalize("NFC", text)
+    text = "".join(_plain(letter) for letter in unicodedata.normalize("NFC", text))
     kept = (" " if letter == "\t" else letter for letter in text if letter in "\n\t\u200c\u200d" or is_seen(letter))
     return "".join(kept)
+
+
+def _plain(letter: str) -> str:
+    """A letter or digit without the typeface that some have of their own, as 𝐁 and Ｂ have."""
+    is_styled = letter.isalnum() and unicodedata.decomposition(letter).startswith(("<font>", "<wide>"))
+    return unicodedata.normalize("NFKC", letter) if is_styled else letter
 
 
 def is_seen(letter: str) -> bool:
@@ -180,7 +191,7 @@ def read_script(script: str, language: str | None, among: list[str]) -> list[Sen
     for speaker, paragraphs in said:
         for paragraph in paragraphs:
             for written in sentences(paragraph):
-                parts = [part for part in pieces(written, languages[speaker]) if any(map(str.isalnum, part[1]))]
+                parts = [part for part in pieces(written, languages[speaker]) if any(map(str.isalnum, part[0]))]
                 pauses = [CLAUSE_PAUSE] * (len(parts) - 1) + [SENTENCE_PAUSE]
                 found += [
                     Sentence(*part, speaker, languages[speaker], pause)
@@ -188,7 +199,7 @@ def read_script(script: str, language: str | None, among: list[str]) -> list[Sen
                 ]
             found[-1:] = [replace(last, pause=PARAGRAPH_PAUSE) for last in found[-1:]]
         found[-1:] = [replace(last, pause=TURN_PAUSE) for last in found[-1:]]
-    if not found:
+    if not any(sentence.has_words for sentence in found):
         raise ScriptEmpty(length=len(script))
     return found
 

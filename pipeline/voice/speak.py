@@ -137,15 +137,18 @@ def speak(
         raise SpeedUnsupported(speed=float(speed), slowest=SLOWEST, fastest=FASTEST)
     if language is not None:
         language = known_language(language)
-    sentences = _of_one_or_two(read_script(script, language, _likely(voices)))
+    typed = read_script(script, language, _likely(voices))
+    sentences = _of_one_or_two([sentence for sentence in typed if sentence.has_words])
     yield Step("StageSpeaking", 0, len(sentences))
 
     notices: list[Notice] = []
     cast: list[_Reader] = []
+    spoken_in: list[str] = []
     for speaker in range(max(sentence.speaker for sentence in sentences) + 1):
         read = next(sentence.language for sentence in sentences if sentence.speaker == speaker)
         taken = [reader.choice.name for reader in cast] + [name for name in voices[speaker + 1 :] if name]
         cast.append((yield from _reader(voices[speaker], read, taken)))
+        spoken_in.append(read)
         if cast[-1].choice.is_robotic and (notice := _robotic(read, voices[speaker])) not in notices:
             notices.append(notice)
 
@@ -171,11 +174,12 @@ def speak(
         yield Step("StageSpeaking", number + 1, len(sentences))
     if not lines:
         raise ScriptEmpty(length=len(script))
-    if unread := [word for sentence in sentences for word in left_out(sentence)]:
+    if unread := [word for sentence in typed for word in left_out(sentence)]:
         notices.append(Notice("ScriptLeftOut", {"words": ", ".join(unread[:MOST_WORDS])}))
     num_samples = round((end + AFTER_SECONDS) * SAMPLE_RATE)
     waveforms = tuple(_equally_loud(track, num_samples) for track in tracks)
-    return Spoken(SAMPLE_RATE, waveforms, tuple(_with_pauses(part) for part in marks), tuple(lines), tuple(notices))
+    whole = tuple(_with_pauses(part) for part in marks)
+    return Spoken(SAMPLE_RATE, waveforms, whole, tuple(lines), tuple(spoken_in), tuple(notices))
 
 
 def write_wav(waveform: np.ndarray, sample_rate: int, path: Path) -> None:

@@ -49,6 +49,7 @@ class Spoken:
             other speaks.
         marks: For each speaker, every sound and pause in order; () where the voice does not tell them.
         lines: What is said when, in order.
+        languages: Of each speaker, ISO 639: the one given, or what their words look like.
         notices: What the user should know about the voices.
     """
 
@@ -56,4 +57,5 @@ class Spoken:
     waveforms: tuple[np.ndarray, ...]
     marks: tuple[tuple[Mark, ...], ...]
     lines: tuple[Line, ...]
+    languages: tuple[str, ...]
     notices: tuple[Notice, ...] = ()

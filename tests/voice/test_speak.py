@@ -27,8 +27,8 @@ from pipeline.voice import speak as speaking
 from pipeline.voice.kokoro import Kokoro
 from pipeline.voice.speak import catalogue, languages, speak, write_wav
 from pipeline.voice.spoken import Spoken
+from tests.voice import needs_espeak
 
-needs_espeak = pytest.mark.skipif(not espeak.program(), reason="the program espeak-ng is not installed")
 BOTH = ("heart", "heart_deep")  # which are always ready
 
 
@@ -220,6 +220,11 @@ def test_two_french_speakers_are_both_natural_and_not_alike():
 
 
 @needs_espeak
+def test_each_speakers_language_is_told():
+    script = "A: Good morning, and how are you all today?\nB: Bonjour, je vais très bien ce matin, merci."
+    assert spoken(script, voices=(None, None)).languages == ("en", "fr")
+
+
 def test_a_robotic_voice_is_announced():
     said = spoken("Guten Tag, ich heiße Grete.", voices=(None, None))
     assert [notice.key for notice in said.notices] == ["VoiceRobotic"]
