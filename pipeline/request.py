@@ -29,7 +29,7 @@ TEXT_LANGUAGES = ("en", "fr")  # languages whose letters we can turn into sounds
 CAPTIONS = ("none", "file", "burned")  # none; beside the clip and in it, to be switched on; drawn into the frames too
 SLOWEST, FASTEST = 0.5, 2.0  # times the usual speed of a synthetic voice; beyond, words are lost
 NUM_POINTS = (3, 5)  # two eyes and the mouth; two eyes, two mouth corners and the chin
-LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")  # BCP 47, in lower case
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.ASCII | re.IGNORECASE)  # BCP 47
 MAX_TEXT_LENGTH = 12_000  # characters; ten minutes of fast speech (200 words a minute, 6 characters a word)
 MAX_PROMPT_LENGTH = 2000  # characters; the text encoder reads the first 240 words or so and says what it left
 MAX_STEPS = 100  # twice the published count; beyond, nothing is gained
@@ -66,7 +66,7 @@ class RenderRequest:
         points: Handles instead of face detection: both eyes and the mouth; or left eye, right eye, left mouth corner,
             right mouth corner, chin. Left and right as seen in the picture.
         text: The words of `speech`, if known: the mouth then follows them rather than what it can recognise.
-        language: Of the script or the text, as "en" or "fr". None: what it looks like.
+        language: Of the script or the text, as "en" or "fr"; of "fr-CA" the "fr" is kept. None: what it looks like.
         voice: Name of the synthetic voice; None for the first that reads the language.
         speed: Of the synthetic voice, SLOWEST to FASTEST; 1 its usual one.
         second_speech: The voice of the second character.
@@ -162,8 +162,10 @@ class RenderRequest:
                 raise TextTooLong(length=len(words), limit=limit)
         if taken := RESERVED.search(self.prompt):
             raise WordTaken(word=taken[0])
-        if self.language is not None and not LANGUAGE.fullmatch(self.language):
-            raise LanguageUnknown(language=self.language)
+        if self.language is not None:
+            if not LANGUAGE.fullmatch(self.language):
+                raise LanguageUnknown(language=self.language[:100])
+            object.__setattr__(self, "language", self.language.partition("-")[0].lower())
         self.direction  # noqa: B018  # checks its values
 
     @property

@@ -64,6 +64,11 @@ def test_what_names_no_language_is_refused_with_examples(language):
         ask(language=language)
 
 
+@pytest.mark.parametrize("written", ["fr", "FR", "fr-CA", "fr-ca"])
+def test_a_language_may_name_its_region(written):
+    assert ask(language=written).language == "fr"
+
+
 def test_the_voice_is_a_recording_or_a_script():
     for change in ({"speech": None}, {"script": "Hello."}, {"speech": None, "script": " \n"}):
         with pytest.raises(errors.SpeakersUnclear):
