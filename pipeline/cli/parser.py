@@ -10,6 +10,7 @@ from pipeline.cli import NOT_UNDERSTOOD
 from pipeline.texts import say
 
 PROGRAM = "python -m pipeline"
+LONGEST_NUMBER = 40  # digits; Python refuses to read more than 4300, and says so in English
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +59,8 @@ def whole_number(language: str, smallest: int, largest: int) -> Callable[[str], 
     """Reads a number as typed, and says in `language` when it is none or out of range."""
 
     def read(written: str) -> int:
-        if not written.isascii() or not written.isdigit() or not smallest <= int(written) <= largest:
+        is_number = written.isascii() and written.isdigit() and len(written) <= LONGEST_NUMBER
+        if not is_number or not smallest <= int(written) <= largest:
             allowed = {"smallest": smallest, "largest": largest}
             raise argparse.ArgumentTypeError(say("CliNotANumber", language, written=written[:40], **allowed))
         return int(written)
