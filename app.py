@@ -27,6 +27,8 @@ os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
 
 import gradio as gr
 import spaces
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import (
     AvatarError,
@@ -1035,7 +1037,7 @@ SWITCH_LANGUAGE = f"""() => {{
   document.cookie = '{LANGUAGE_COOKIE}=' + (now === 'fr' ? 'en' : 'fr') + '; path=/; max-age=31536000; ' + inside;
   location.reload();
 }}"""
-# Before anything is drawn: the page's words follow the browser's language, which is what the visitor has chosen here.
+# Before anything else runs: the page's words follow the browser's language, which is what the visitor has chosen here.
 HEAD = f"""<script>{{
   const chosen = (document.cookie.match(/{LANGUAGE_COOKIE}=(en|fr)/) || [])[1];
   const language = chosen || (navigator.language.startsWith('fr') ? 'fr' : 'en');
@@ -1043,6 +1045,26 @@ HEAD = f"""<script>{{
     Object.defineProperty(navigator, name, {{get: () => value}});
   document.documentElement.lang = document.documentElement.dataset.language = language;
 }}</script>"""
+
+
+class HeadFirst:
+    """Puts HEAD first into the page; what `launch` takes as `head` comes after Gradio has chosen the page's words."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_head(message: Message) -> None:
+            if message["type"] == "http.response.start":  # without its length, which grows
+                message["headers"] = [header for header in message["headers"] if header[0] != b"content-length"]
+            elif message["type"] == "http.response.body":
+                message["body"] = message["body"].replace(b"<head>", b"<head>" + HEAD.encode(), 1)
+            await send(message)
+
+        is_page = scope["type"] == "http" and scope["path"] == "/"
+        await self.app(scope, receive, send_with_head if is_page else send)
+
+
 CAPTIONS_ON = """is_on => {
   const video = document.querySelector('#clip video');
   for (const track of video?.textTracks ?? []) track.mode = is_on ? 'showing' : 'hidden';
@@ -1548,7 +1570,7 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "enable_monitoring": False,
     "js": READ_ALOUD,
-    "head": HEAD,
+    "app_kwargs": {"middleware": [Middleware(HeadFirst)]},
     "mcp_server": True,
     "footer_links": ["api", "gradio"],
 }
