@@ -82,6 +82,19 @@ def faceless_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def two_faces_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two people side by side: an officer on the left; on the right, larger, a woman."""
+    picture = Image.new("RGB", (1200, 600))
+    for place, name in enumerate(("officer_with_glasses", "woman_facing_camera")):
+        with Image.open(EXAMPLES / "portraits" / f"{name}.jpg") as half:
+            side = min(half.size)
+            picture.paste(half.crop((0, 0, side, side)).resize((600, 600)), (600 * place, 0))
+    path = tmp_path_factory.mktemp("two_faces") / "two_faces.png"
+    picture.save(path)
+    return path
+
+
 @pytest.fixture
 def voice_of(tmp_path: Path) -> Callable[[float], Path]:
     """Makes a WAV file of a tone that lasts so many seconds."""
