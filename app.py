@@ -64,6 +64,7 @@ from pipeline.request import (
     read_points,
 )
 from pipeline.texts import LANGUAGES, TEXTS, number, say
+from pipeline.units import GIBIBYTE, GIGABYTE, MEBIBYTE
 from pipeline.voice.script import num_speakers
 from pipeline.voice.speak import catalogue
 
@@ -74,7 +75,6 @@ QUEUE_LENGTH = 20  # waiting visitors; the next is told to come back
 KEPT_SECONDS = 3 * 3600  # uploads and clips: a full queue of ten-minute recordings takes two hours
 SWEEP_SECONDS = 600  # between two looks for files older than that
 JOB_SECRET = "portrait-parlant"  # fixed, so that a browser still finds its job after a restart; its name is random
-GIGABYTE = 10**9  # bytes
 COUNTED_IN_MEBIBYTES = ("StageDownloading", "StageConverting")
 BUSY_SECONDS = 30  # that a resumed render waits for its earlier self to stop: a step of a small clip
 HERE = ("127.0.0.1", "::1")  # addresses of a browser on this computer
@@ -173,7 +173,7 @@ def counted_in_words(step: Step, language: str) -> str:
     """How much of the stage is done: steps or frames, or gigabytes of weights."""
     if step.stage not in COUNTED_IN_MEBIBYTES:
         return say("PageStepCount", language, done=step.done, total=step.total)
-    done, total = (count * media.MEBIBYTE / GIGABYTE for count in (step.done, step.total))
+    done, total = (count * MEBIBYTE / GIGABYTE for count in (step.done, step.total))
     return say("PageStepGigabytes", language, done=done, total=total)
 
 
@@ -748,7 +748,7 @@ def plan_table(plans: list[costs.AvatarPlan], best: costs.AvatarPlan | None, lan
     rows = [say("PagePlanColumns", language).split("|"), ["---"] * 4]
     for one in plans:
         cost = one.estimate
-        memory = number((cost.peak_vram or cost.host_ram) / hardware.GIBIBYTE, language)
+        memory = number((cost.peak_vram or cost.host_ram) / GIBIBYTE, language)
         kind = f"{one.num_inference_steps}, {one.preset}"
         mark = "→ " if one is best else ""
         rows.append([f"{mark}{one.width}×{one.height}", kind, costs.time_told(cost.seconds, language), memory])
@@ -1566,7 +1566,7 @@ LAUNCH: dict[str, Any] = {
     "theme": THEME,
     "css": CSS,
     "i18n": word,
-    "max_file_size": media.MAX_SOUND_MEBIBYTES * media.MEBIBYTE,
+    "max_file_size": media.MAX_SOUND_MEBIBYTES * MEBIBYTE,
     "run_history": False,
     "enable_monitoring": False,
     "js": READ_ALOUD,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DiskFull, SpaceMissing
+from pipeline.units import MEBIBYTE
 
-MEBIBYTE = 2**20  # bytes
 PART = ".part"  # ends the name of a file that is being written
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

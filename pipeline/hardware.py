@@ -20,11 +20,11 @@ from pipeline.engine import Engine
 from pipeline.errors import AvatarError, EngineUnavailable
 from pipeline.request import ENGINES, RenderRequest
 from pipeline.texts import DEFAULT_LANGUAGE, LANGUAGES, Notice
+from pipeline.units import GIBIBYTE
 
 if TYPE_CHECKING:
     from pipeline.jobs import Job  # which imports this module
 
-GIBIBYTE = 2**30  # bytes
 CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
 CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")  # bytes; Source: the same

@@ -49,9 +49,8 @@ from pipeline.errors import (
 from pipeline.files import written_whole
 from pipeline.plan import ClipPlan
 from pipeline.texts import LANGUAGES, Notice, say
+from pipeline.units import MEBIBYTE
 from pipeline.voice.spoken import Line
-
-MEBIBYTE = 2**20  # bytes
 
 MAX_PICTURE_MEBIBYTES = 64  # a 50-megapixel camera JPEG weighs 15 to 30
 MAX_MEGAPIXELS = 50  # the largest common camera; 150 MB as RGB

@@ -16,7 +16,8 @@ from pipeline.__main__ import main
 from pipeline.avatar import cards, hub
 from pipeline.avatar.costs import time_told
 from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
-from pipeline.hardware import GIBIBYTE, Machine, Placement
+from pipeline.hardware import Machine, Placement
+from pipeline.units import GIBIBYTE
 from tests.conftest import tone, write_wav
 
 PROJECT = Path(__file__).parents[1]

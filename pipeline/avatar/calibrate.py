@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.avatar.fp8 import FP8, has_scaled_matmul
+from pipeline.errors import DiskFull
+from pipeline.files import write_json
 from pipeline.hardware import Rates
 
 logger = logging.getLogger(__name__)
@@ -178,13 +180,9 @@ def _read(path: Path) -> Rates | None:
 
 
 def _write(path: Path, rates: Rates) -> None:
-    """Remember, whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    """Remember; where that cannot be, they are measured again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps({"format": FORMAT, "rates": asdict(rates)}), "utf-8")
-        unfinished.replace(path)
-    except OSError as error:
+        write_json(path, {"format": FORMAT, "rates": asdict(rates)})
+    except (OSError, DiskFull) as error:
         logger.warning("the measured rates are not kept: %s", error)
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)

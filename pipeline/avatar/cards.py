@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipeline.hardware import GIBIBYTE, Machine, Rates
+from pipeline.hardware import Machine, Rates
+from pipeline.units import GIBIBYTE
 
 TERA, GIGA = 1e12, 1e9
 MAPPED = 2 * GIGA  # bytes/s from an NVMe disk through the page cache; a SATA disk gives a quarter of it

@@ -29,9 +29,10 @@ from pipeline.avatar.speed import DEFAULT, PRESETS, check
 from pipeline.avatar.tilings import TILINGS, WORKSPACE, Tiling, decoding_bytes, tiling_for
 from pipeline.avatar.windows import LEAST_FRAMES, Timeline, plan_timeline
 from pipeline.errors import PictureThin, PlanDoesNotFit, PresetUnavailable, SizeUnsupported
-from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
+from pipeline.hardware import Machine, Placement, Rates
 from pipeline.plan import FPS, TOKEN_PX, Box, ClipPlan, published_size
 from pipeline.texts import LANGUAGES, Notice, say
+from pipeline.units import GIBIBYTE
 
 COUNTED_IN_MINUTES, COUNTED_IN_HOURS = 90, 48  # above, hours and days are easier to read
 SIZES = (704, 512, 384, 256)  # pixels, short side: the published ones, offered as alternatives

@@ -20,6 +20,7 @@ from pipeline.jobs import Job
 from pipeline.plan import Box, ClipPlan, frames_of, plan_clip
 from pipeline.request import RenderRequest
 from pipeline.texts import LANGUAGES, Notice
+from pipeline.units import GIBIBYTE, GIGABYTE, MEBIBYTE
 
 Lease = Callable[[Path], Generator[Step, None, None]]
 """Works on a job for a while: until it is finished, or the time it may take is over."""
@@ -88,9 +89,9 @@ class AvatarEngine:
                 "frames": plan.num_frames,
                 "seconds": plan.seconds,
                 "steps": plan.num_inference_steps,
-                "vram": estimate.peak_vram / hardware.GIBIBYTE,
-                "ram": estimate.host_ram / hardware.GIBIBYTE,
-                "download": estimate.download / 1e9,
+                "vram": estimate.peak_vram / GIBIBYTE,
+                "ram": estimate.host_ram / GIBIBYTE,
+                "download": estimate.download / GIGABYTE,
                 **costs.time_in_words(estimate.seconds),
                 **reasons,
             },
@@ -136,7 +137,7 @@ class AvatarEngine:
             told[:] = done, total
 
         def step(stage: str) -> Callable[[], Step]:
-            return lambda: Step(stage, told[0] // 2**20, told[1] // 2**20)
+            return lambda: Step(stage, told[0] // MEBIBYTE, told[1] // MEBIBYTE)
 
         repository = self.repository or hub.published()
         folder = yield from in_background(

@@ -46,6 +46,7 @@ from pipeline.errors import (
     HubUnreachable,
 )
 from pipeline.files import full_disk_told, require_space, write_json
+from pipeline.units import GIGABYTE
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,6 @@ PRECISIONS = ("fp8", "bf16")  # of the transformer
 RECORD = "weights.json"  # beside the cache: which commit, which files, which of them were found whole
 CONVERTED = "converted"  # folder beside the cache
 INDEX = "diffusion_pytorch_model.safetensors.index.json"  # as shards.INDEX, whose module imports torch
-GIGABYTE = 10**9  # bytes; the Hub counts in these
 FULL_HASH = 40  # hexadecimal digits of a commit's hash
 PIECE = 2**22  # bytes hashed at a time
 TRIES = 5  # in a row without a byte, before a download gives up; what has come is kept

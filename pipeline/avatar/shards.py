@@ -3,12 +3,10 @@
 Knows files and bytes; which tensors there are, and under which names, is decided elsewhere.
 """
 
-import errno
 import hashlib
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
@@ -18,11 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pipeline.errors import DiskFull, SpaceMissing, WeightsUnreadable
+from pipeline.errors import WeightsUnreadable
+from pipeline.files import full_disk_told, require_space, write_json
 from pipeline.texts import LANGUAGES, say
 
-GIBIBYTE = 2**30  # bytes
-MEBIBYTE = 2**20  # bytes
 STEM = "diffusion_pytorch_model"  # Source: diffusers, WEIGHTS_NAME
 INDEX = f"{STEM}.safetensors.index.json"  # Source: diffusers, SAFE_WEIGHTS_INDEX_NAME
 RECORD = "conversion.json"  # what has been written so far, from what, with which digest
@@ -100,11 +97,9 @@ def write_shards(
         name for name, shard in zip(files, shards, strict=True) if _is_whole(folder / name, shard, digests.get(name))
     }
     needed = sum(_size(shard) for name, shard in zip(files, shards, strict=True) if name not in whole)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise SpaceMissing(path=str(folder), needed_mebibytes=needed // MEBIBYTE, free_mebibytes=free // MEBIBYTE)
+    require_space(folder, needed)
     done = 0
-    try:
+    with full_disk_told(folder):
         for name, shard in zip(files, shards, strict=True):
             if name not in whole:
                 tensors = _counted(read([entry.name for entry in shard]), done, total, on_progress)
@@ -115,11 +110,6 @@ def write_shards(
                 on_progress(done, total)
         weight_map = {entry.name: name for name, shard in zip(files, shards, strict=True) for entry in shard}
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(folder).free
-            raise DiskFull(path=str(folder), free_mebibytes=free // MEBIBYTE) from error
-        raise
 
 
 def _resume(record: Path, source: Mapping[str, Any]) -> dict[str, str]:
@@ -262,13 +252,3 @@ def _write_shard(path: Path, shard: Sequence[Entry], tensors: Iterator[torch.Ten
 def _part_of(path: Path) -> Path:
     """A name to write a file under until it is whole, never given twice."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """A small file, whole or not at all."""
-    part = _part_of(path)
-    try:
-        part.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

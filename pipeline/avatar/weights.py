@@ -21,18 +21,18 @@ from pipeline.avatar.fp8 import FP8, METHOD, swap_linears
 from pipeline.avatar.presets import PUBLISHED_FOLDERS
 from pipeline.avatar.shards import (
     DTYPES,
-    GIBIBYTE,
     INDEX,
     Entry,
     OnProgress,
     is_written,
     reason,
-    write_json,
     write_shards,
 )
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.errors import FileMissing, WeightsMismatch, WeightsNotFound, WeightsUnreadable, WeightsUnsupported
+from pipeline.files import write_json
 from pipeline.texts import LANGUAGES, say
+from pipeline.units import GIBIBYTE
 
 Tensors = Mapping[str, torch.Tensor]
 Shapes = Mapping[str, Sequence[int]]

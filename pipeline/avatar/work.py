@@ -35,6 +35,7 @@ from pipeline.files import written_whole
 from pipeline.hardware import Placement
 from pipeline.jobs import Job, lock_device
 from pipeline.texts import Notice
+from pipeline.units import GIGABYTE
 
 PREVIEW_SECONDS = 4.0  # between two previews at least: a linear projection and a small file, but nobody looks oftener
 PREVIEW = "preview.jpg"  # in the job's folder
@@ -176,7 +177,7 @@ def _in_log(what: str) -> Callable[[int, int], None]:
         nonlocal told
         if (tenth := 10 * done // max(total, 1)) > told:
             told = tenth
-            logger.warning("%s: %d %% of %.1f GB", what, 10 * tenth, total / 1e9)
+            logger.warning("%s: %d %% of %.1f GB", what, 10 * tenth, total / GIGABYTE)
 
     return tell
 

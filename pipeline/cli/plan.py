@@ -16,12 +16,12 @@ from pipeline.avatar.speed import DEFAULT, PRESETS
 from pipeline.cli import DONE, REFUSED
 from pipeline.cli.parser import whole_number
 from pipeline.errors import PlanDoesNotFit
-from pipeline.hardware import GIBIBYTE, Machine, Placement
+from pipeline.hardware import Machine, Placement
 from pipeline.plan import frames_of
 from pipeline.request import MAX_STEPS
 from pipeline.texts import number, say
+from pipeline.units import GIBIBYTE, GIGABYTE
 
-GIGABYTE = 10**9  # bytes; the Hub counts in these
 TERA = 10**12
 DEVICES = ("cuda", "mps", "cpu")
 DEFAULT_RAM = 32.0  # GiB of a machine thought of

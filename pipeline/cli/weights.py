@@ -14,8 +14,8 @@ from pipeline import AvatarError
 from pipeline.cli import DONE, REFUSED, STOPPED
 from pipeline.errors import EngineUnavailable
 from pipeline.texts import LANGUAGES, Notice, say
+from pipeline.units import GIGABYTE
 
-GIGABYTE = 10**9  # bytes; the Hub counts in these
 TENTHS = 10  # lines told of one stage where no terminal shows a bar
 
 

@@ -25,7 +25,8 @@ from pipeline.avatar.tilings import TILINGS
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarWindow
 from pipeline.avatar.weights import build_transformer
 from pipeline.errors import PictureThin, PlanDoesNotFit, PresetUnavailable, SizeUnsupported
-from pipeline.hardware import GIBIBYTE, Machine, Placement, Rates
+from pipeline.hardware import Machine, Placement, Rates
+from pipeline.units import GIBIBYTE
 from tests.avatar.memory import LiveBytes
 from tests.benchmarks import avatar_model
 

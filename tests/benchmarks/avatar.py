@@ -35,8 +35,8 @@ from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransfo
 from pipeline.avatar.weights import build_transformer
 from pipeline.avatar.windows import plan_timeline
 from pipeline.hardware import Placement, container_memory_left
+from pipeline.units import GIBIBYTE
 from tests.benchmarks.avatar_model import (
-    GIBIBYTE,
     SIDES,
     Window,
     ceiling,

@@ -25,8 +25,8 @@ from pipeline.avatar.presets import FRAMES_PER_LATENT, WINDOW_LATENT_FRAMES
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.weights import build_transformer
 from pipeline.plan import TOKEN_PX
+from pipeline.units import GIBIBYTE
 
-GIBIBYTE = 2**30  # bytes
 TEXT_ROWS = 831  # refined: 576 of the portrait, 255 of a prompt of the greatest length
 TEXT_TOKENS = 650  # of them counted, which take part in the attention: a prompt of 74 tokens
 FORWARD_GIB = 40.0  # free on the GPU for one forward at real size: 24.2 of weights, and the activations
