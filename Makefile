@@ -39,6 +39,9 @@ full: $(VENV)/full.installed
 # On as many cores as there are, a file's tests on one of them: they share servers and models.
 test: $(VENV)/test.installed
 	$(PY) -m tests.browser.find
+	@command -v espeak-ng >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -q && apt-get install -y -q --no-install-recommends espeak-ng; } || \
+		echo "The program espeak-ng is not here: tests of the voices that need it are skipped."
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
 check: $(VENV)/test.installed
@@ -61,7 +64,7 @@ clean:
 # Each stamp holds the seconds its installation took and stands inside .venv, so that it goes when .venv goes.
 
 $(VENV)/draft.installed: requirements-draft.txt constraints.txt | $(PY)
-	@echo "Installing the draft engine and the page into $(VENV): 0.9 GB, a few minutes, once."
+	@echo "Installing the draft engine and the page into $(VENV): 1.1 GB, a few minutes, once."
 	@started=$$(date +%s) && $(INSTALL) -r requirements-draft.txt && echo $$(( $$(date +%s) - started )) > $@
 
 $(VENV)/test.installed: $(VENV)/full.installed requirements-test.txt

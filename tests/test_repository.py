@@ -13,8 +13,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from pipeline.voice import espeak
+
 ROOT = Path(__file__).parents[1]
 COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging", "tokenizers"}  # with gradio[mcp], pytest, transformers
+PART_OF_GRADIO = {"starlette"}  # the web framework that it is an application of
 NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
 MADE_WITH = {"onnx"}  # makes a model file that is kept: imported where that is made again
 TOOLS = {"mypy", "pytest-xdist", "ruff"}  # programs and plugins: started, not imported
@@ -27,6 +30,11 @@ def requirements(name: str) -> dict[str, Requirement]:
     lines = (line.strip() for line in (ROOT / name).read_text("utf-8").splitlines())
     found = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def installed(name: str) -> str:
+    """The tested version of a package."""
+    return next(one.version for one in requirements("constraints.txt")[name].specifier)
 
 
 def imported(path: Path) -> set[str]:
@@ -81,7 +89,8 @@ def packages_of(modules: set[str]) -> set[str]:
 def test_the_draft_requirements_are_exactly_what_the_code_imports():
     files = [ROOT / "app.py", *(ROOT / "pipeline").rglob("*.py")]
     files = [path for path in files if "avatar" not in path.relative_to(ROOT).parts]
-    assert packages_of(set().union(*map(imported, files))) == set(requirements("requirements-draft.txt"))
+    needed = packages_of(set().union(*map(imported, files)))
+    assert needed - PART_OF_GRADIO == set(requirements("requirements-draft.txt"))
 
 
 def test_the_avatar_requirements_are_exactly_what_its_code_imports_and_what_that_needs():
@@ -101,6 +110,19 @@ def test_every_installation_in_the_makefile_keeps_to_the_tested_versions():
     lines = (ROOT / "Makefile").read_text("utf-8").splitlines()
     installing = [line for line in lines if "pip install" in line]
     assert installing and all("-c constraints.txt" in line for line in installing)
+
+
+def test_a_space_installs_the_program_that_voices_run():
+    assert (ROOT / "packages.txt").read_text("utf-8").split() == [espeak.PROGRAM]
+    assert espeak.PROGRAM in (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_the_notice_names_every_package_that_brings_a_model():
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    pinned = {name for name, requirement in requirements("requirements.txt").items() if requirement.specifier}
+    for name in pinned | {"py3langid"}:
+        assert re.search(rf"^{name} {re.escape(installed(name))}, ", notice, re.M), name
+    assert espeak.PROGRAM in notice
 
 
 def test_the_demo_is_made_of_files_that_are_here():

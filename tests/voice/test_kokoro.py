@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline import models
 from pipeline.voice import espeak, files, french, kokoro
 from pipeline.voice.kokoro import MOST_SYMBOLS, SAMPLE_RATE, STYLE_SIZE, VOICES, Kokoro
+from tests.voice import needs_espeak
 
 SAID = "Papa a bu beaucoup de café, puis il est parti à la plage."
 VOWELS = set("aeiouyøœɔɛəɑ")
@@ -100,7 +101,7 @@ def test_two_first_sentences_at_once_open_one_network() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_without_words_says_nothing_and_breaks_nothing(text: str) -> None:
-    for language in ("fr", "es", "en"):
+    for language in ("fr", "en", *(("es",) if espeak.program() else ())):
         symbols = kokoro.symbols_of(text, language)
         assert set(symbols) <= set(kokoro.NUMBER_OF)
     if not any(letter.isalpha() for letter in text):
@@ -156,9 +157,9 @@ def test_french_is_linked_and_stressed(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "language", "said"),
     [
-        ("Mucho, ¿no?", "es", "mˈuʧo, nˈo?"),
-        ("ciao, gente!", "it", "ʧˈao, ʤˈɛnte!"),
-        ("bom dia.", "pt", "bˈoŋ ʤˈiæ."),
+        pytest.param("Mucho, ¿no?", "es", "mˈuʧo, nˈo?", marks=needs_espeak),
+        pytest.param("ciao, gente!", "it", "ʧˈao, ʤˈɛnte!", marks=needs_espeak),
+        pytest.param("bom dia.", "pt", "bˈoŋ ʤˈiæ.", marks=needs_espeak),
         ("Church, judge.", "en", "ʧˈɜɹʧ, ʤˈʌʤ."),
     ],
 )

@@ -12,8 +12,8 @@ from pipeline.voice.graphs import with_output
 from pipeline.voice.hibari import Hibari
 from pipeline.voice.kokoro import Kokoro
 from pipeline.voice.timing import marks_from
+from tests.voice import needs_espeak
 
-needs_espeak = pytest.mark.skipif(not espeak.program(), reason="the program espeak-ng is not installed")
 SYNTHESISERS = [Hibari(), Kokoro(), pytest.param(Espeak(), marks=needs_espeak)]
 
 
