@@ -659,6 +659,24 @@ def watched(
         raise
 
 
+def report_shown(
+    request: gr.Request,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
+    source: str = "",
+    script: str = "",
+    second_speech: str | None = None,
+    clip: str | None = None,
+    portrait: str | None = None,
+    face: str = "",
+    points: str = "",
+) -> Iterator[tuple[str, str, Any]]:
+    """The report, where the page shows one: of two voices in one sound, none can be told from the other."""
+    if have_two(source, script, second_speech):
+        yield "", say("PageReportTwo", language_of(request)), None
+    else:
+        yield from report(clip, portrait, face, points, request, progress)
+
+
 def with_result(steps: Generator[Step, None, Any]) -> Generator[Any, None, None]:
     """Every Step of a piece of work and, last, its result."""
     yield (yield from steps)
@@ -924,12 +942,16 @@ def pick(
         if seen.to_place:
             placed = [*(placed if len(placed) < CLICKS else []), at]
         elif number := outline.face_at(seen.faces, *at):
-            has_two = bool(second_speech) if source == "recording" else num_speakers(script or "") > 1
-            if has_two and face and not second and str(number) != face:
+            if have_two(source, script, second_speech) and face and not second and str(number) != face:
                 second = str(number)
             else:
                 face, second = str(number), ""
     return placed_or_chosen(request, portrait, seen, placed, kept, face, second, framing)
+
+
+def have_two(source: str, script: str, second_speech: str | None) -> bool:
+    """Whether two speak in the clip that the page describes."""
+    return bool(second_speech) if source == "recording" else num_speakers(script or "") > 1
 
 
 def take_back(
@@ -1456,15 +1478,22 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             show_progress="hidden",
             api_visibility="private",
         ).then(None, captions_on, None, js=CAPTIONS_ON, api_visibility="private").then(
-            report,
-            [clip, portrait, face, points],
+            report_shown,
+            [source, script, second_speech, clip, portrait, face, points],
             [chart, measured, as_file],
             show_progress="hidden",
-            api_name="report" if job is made else None,
-            api_visibility="public" if job is made else "private",
+            api_visibility="private",
             concurrency_limit=RENDERS_AT_ONCE,
             concurrency_id="reports",
         )
+    gr.Button(visible=False).click(  # for programs
+        report,
+        [clip, portrait, face, points],
+        [chart, measured, as_file],
+        api_name="report",
+        concurrency_limit=RENDERS_AT_ONCE,
+        concurrency_id="reports",
+    )
     checked.success(None, pending, None, js=REMEMBER, api_visibility="private")
     waited.success(None, None, None, js=REMEMBER_NOTHING, api_visibility="private")
     cancel.click(None, None, [status, cancel], cancels=[made, resumed, tried], js=CANCEL, api_visibility="private")

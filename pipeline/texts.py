@@ -1444,6 +1444,10 @@ TEXTS: dict[str, Text] = {
     ),
     "PageReportLabel": Text("Report on this clip", "Bilan de ce clip"),
     "PageReportFile": Text("The report, as JSON", "Le bilan, en JSON"),
+    "PageReportTwo": Text(
+        "The report measures one speaker; in this clip there are two.",
+        "Le bilan mesure une seule voix; ce clip en a deux.",
+    ),
     "PageReportEmpty": Text("Nothing is measured yet.", "Rien n'est encore mesuré."),
     "PagePromptExamples": Text("Prompts to begin with", "Consignes pour commencer"),
     "PageEngineLabel": Text("Engine", "Moteur"),
