@@ -84,7 +84,7 @@ def faceless_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def two_faces_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two people side by side: an officer on the left; on the right, larger, a woman."""
+    """Two people side by side: on the left an officer, whose face is larger, on the right a woman."""
     picture = Image.new("RGB", (1200, 600))
     for place, name in enumerate(("officer_with_glasses", "woman_facing_camera")):
         with Image.open(EXAMPLES / "portraits" / f"{name}.jpg") as half:
