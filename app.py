@@ -1225,7 +1225,13 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             with gr.Accordion(word("PageDirectionLabel"), open=False, elem_id="direction"):
                 with gr.Row():
                     motion = gr.Slider(
-                        0, 1, RenderRequest.motion, step=0.05, label=word("PageMotionLabel"), elem_id="motion"
+                        0,
+                        1,
+                        RenderRequest.motion,
+                        step=0.05,
+                        label=word("PageMotionLabel"),
+                        info=word("PageMotionInfo"),
+                        elem_id="motion",
                     )
                     expression = gr.Slider(
                         0,
@@ -1233,6 +1239,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                         RenderRequest.expression,
                         step=0.05,
                         label=word("PageExpressionLabel"),
+                        info=word("PageExpressionInfo"),
                         elem_id="expression",
                     )
                 mood = gr.Radio(

@@ -717,6 +717,12 @@ TEXTS: dict[str, Text] = {
         "The mouth does not follow this voice (correlation {r}).",
         "La bouche ne suit pas cette voix (corrélation {r}).",
     ),
+    "ReportFollowsInPart": Text(
+        "The mouth of the face measured does not follow all of the sound (correlation {r}). The picture shows several "
+        "faces: another one may be speaking, too.",
+        "La bouche du visage mesuré ne suit pas tout le son (corrélation {r}). L'image montre plusieurs visages : un "
+        "autre parle peut-être aussi.",
+    ),
     "ReportFaceMissing": Text(
         "There is no face in {percent} % of the frames.", "Il n'y a pas de visage dans {percent} % des images."
     ),
@@ -1414,8 +1420,10 @@ TEXTS: dict[str, Text] = {
     "PageSecondVoiceLabel": Text("The second one's recording", "Enregistrement de la seconde"),
     "PageDirectionLabel": Text("Direction: motion, expression, mood", "Jeu : mouvement, expression, humeur"),
     "PageFormatLabel": Text("Format: framing, size, captions", "Format : cadrage, taille, sous-titres"),
-    "PageMotionLabel": Text("Motion: still … lively", "Mouvement : immobile … vif"),
-    "PageExpressionLabel": Text("Expression: neutral … expressive", "Expression : neutre … marquée"),
+    "PageMotionLabel": Text("Motion", "Mouvement"),
+    "PageMotionInfo": Text("still … lively", "immobile … vif"),
+    "PageExpressionLabel": Text("Expression", "Expression"),
+    "PageExpressionInfo": Text("neutral … expressive", "neutre … marquée"),
     "PageMoodLabel": Text("Mood", "Humeur"),
     "PageMoodNeutral": Text("neutral", "neutre"),
     "PageMoodHappy": Text("happy", "joie"),
