@@ -173,6 +173,16 @@ def test_another_voice_is_not_followed(clip: Path, folder: Path) -> None:
     assert found(report) == ["ReportDoesNotFollow"]
 
 
+def test_beside_another_face_part_of_the_sound_may_be_the_others(clip: Path, folder: Path) -> None:
+    film = remake(clip, folder / "other_turn.mp4", sound=OTHER_VOICE, seconds=SHORT)
+    pictures = [Image.open(path).convert("RGB").resize((480, 480)) for path in (PORTRAIT, OTHER_PORTRAIT)]
+    both = folder / "both.png"
+    Image.fromarray(np.hstack([np.asarray(picture) for picture in pictures])).save(both)
+    faces = [measure(film, both, face=number) for number in (1, 2)]
+    assert any("ReportFollowsInPart" in found(report) for report in faces)
+    assert not any("ReportDoesNotFollow" in found(report) for report in faces)
+
+
 def test_another_portrait_is_another_face(short: Path) -> None:
     report = measure(short, OTHER_PORTRAIT)
     assert "ReportOtherFace" in found(report)

@@ -157,6 +157,8 @@ def report_steps(
     speech = media.load_speech(clip, spare_seconds=MAX_CLIP_SECONDS - media.MAX_SECONDS)
     picture = media.load_portrait(portrait)
     found = faces.locate(picture, name=Path(portrait).name, number=face, points=points)
+    others = [one for one in faces.find_faces(picture) if one.score >= faces.SURE and not one.is_same(found)]
+    is_alone = waveform is not None or not others
     if waveform is None:
         waveform = _from_first_frame(speech.waveform, film.sound_start)
 
@@ -192,7 +194,7 @@ def report_steps(
         num_frames=num_frames,
         num_measured=seen.num_measured,
         figures=figures,
-        findings=_findings(figures, seen.distances, ends),
+        findings=_findings(figures, seen.distances, ends, is_alone),
         notes=tuple(notes),
         asked=asked.jaw,
         measured=seen.opening_at(count),
@@ -266,7 +268,8 @@ def least_sync(seconds: float) -> float:
     return float(np.clip(3 / np.sqrt(CHANCES_A_SECOND * max(seconds, 0.1)), LEAST_SYNC, MOST_CHANCE))
 
 
-def _findings(figures: dict[str, Figure], distances: np.ndarray, seconds: float) -> tuple[Notice, ...]:
+def _findings(figures: dict[str, Figure], distances: np.ndarray, seconds: float, is_alone: bool) -> tuple[Notice, ...]:
+    """What is wrong, in sentences; of a face that is not alone in its picture, part of the sound may be another's."""
     values = {name: figure.clip for name, figure in figures.items()}
     wrong: list[Notice] = []
     share, sync, lag = (values[name] for name in ("face_share", "sync_r", "lag_ms"))
@@ -274,7 +277,7 @@ def _findings(figures: dict[str, Figure], distances: np.ndarray, seconds: float)
         wrong.append(Notice("ReportFaceMissing", {"percent": max(1, round(100 * (1 - share)))}))
     if sync is not None:
         if lag is None:
-            wrong.append(Notice("ReportDoesNotFollow", _exact("r", sync)))
+            wrong.append(Notice("ReportDoesNotFollow" if is_alone else "ReportFollowsInPart", _exact("r", sync)))
         elif lag > LATEST_MS:
             wrong.append(Notice("ReportMouthLags", {"ms": round(lag)}))
         elif lag < EARLIEST_MS:
