@@ -27,6 +27,7 @@ WORDS = {
     for word in words.split()
 }
 FEW_WORDS = 2  # up to which the list above is asked first
+UNACCENTED = frozenset(("en", "fr", "es", "it", "pt", "de"))  # a word alone, often a name, is in one of these
 SAME = {"nb": "no", "nn": "no", "cmn": "zh"}  # codes that a list of voices has under another one
 
 
@@ -55,7 +56,9 @@ def detect_language(text: str, among: Sequence[str]) -> str:
             return found
     words = _in_one_alphabet(words)
     candidates = set(among)
-    if sum(map(len, words)) < SHORT:
+    if len(words) == 1 and words[0].isascii():
+        candidates = candidates & UNACCENTED or candidates
+    elif sum(map(len, words)) < SHORT:
         candidates = candidates & COMMON or candidates
     # In order of likelihood; equal ones, where no letters tell, in the order of `among`.
     ranked = [(SAME.get(language, language), score) for language, score in _identifier().rank(" ".join(words))]

@@ -29,6 +29,8 @@ def test_short_sentences_are_told_among_many_languages():
         ("Hello", "en"),
         ("Merci", "fr"),
         ("Gracias!", "es"),
+        ("Grace", "en"),
+        ("Tremblay", "fr"),
         ("BONJOUR TOUT LE MONDE", "fr"),
         ("Привет, как дела?", "ru"),
         ("你好，世界", "zh"),
