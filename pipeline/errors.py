@@ -178,7 +178,7 @@ class SpeedUnsupported(RequestError):
 
 
 class SpeakersUnclear(RequestError):
-    """A script and a recording at once, or neither of them. Values: count."""
+    """A script and a recording at once, neither of them, or a second recording alone. Values: count."""
 
 
 class VoiceError(AvatarError):

@@ -222,8 +222,10 @@ TEXTS: dict[str, Text] = {
         "Une voix parle de {slowest} à {fastest} fois la vitesse habituelle; {speed} a été demandé.",
     ),
     "SpeakersUnclear": Text(
-        "A clip is spoken by recordings or by a script; {count} of the two were given. Give one of them.",
-        "Un clip est dit par des enregistrements ou par un texte; {count} des deux donnés. Donnez l'un des deux.",
+        "A clip needs either a recording (and a second one if two people speak) or a script; given: {count}. Give one "
+        "of them.",
+        "Un clip demande soit un enregistrement (et un second si deux personnes parlent), soit un texte à lire; reçu : "
+        "{count}. Donnez l'un ou l'autre.",
     ),
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
@@ -620,8 +622,8 @@ TEXTS: dict[str, Text] = {
         "Le clip {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. Prenez une version plus petite.",
     ),
     "OutputNotWritable": Text(
-        "The clip cannot be written to {path}. Choose another place.",
-        "Le clip ne peut pas être écrit dans {path}. Choisissez un autre endroit.",
+        "Nothing can be written to {path}. Choose another place.",
+        "Impossible d'écrire dans {path}. Choisissez un autre endroit.",
     ),
     "DiskFull": Text(
         "The disk is full: {free_mebibytes} MiB are left at {path}. Free some space and try again.",
@@ -972,8 +974,8 @@ TEXTS: dict[str, Text] = {
         "il faut un nombre entier de {smallest} à {largest}, et non « {written} »",
     ),
     "CliNotADecimal": Text(
-        "'{written}' is not a number from {smallest} to {largest}.",
-        "« {written} » n'est pas un nombre de {smallest} à {largest}.",
+        "a number from {smallest} to {largest} is needed, not '{written}'",
+        "il faut un nombre de {smallest} à {largest}, et non « {written} »",
     ),
     "CliHelp": Text("show this help and end", "montrer cette aide et terminer"),
     "CliRender": Text("make a clip", "créer un clip"),
