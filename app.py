@@ -1019,6 +1019,12 @@ def as_it_came(payload: Any) -> str | None:
     return payload.path if payload else None
 
 
+def in_our_words(part: gr.components.Component) -> None:
+    """Let a value that a program sends be judged where the request is made: Gradio refuses it in English alone."""
+    check, kind = part.preprocess, (int, float) if isinstance(part, gr.Slider) else type(part.value)
+    part.preprocess = lambda payload: payload if isinstance(payload, kind) else check(payload)  # type: ignore[method-assign]
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 word = labels()
@@ -1405,6 +1411,9 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         "second_speech": second_speech,
         "second_face": second_face,
     }
+    for name, part in parts.items():
+        if isinstance(part, gr.Radio | gr.Dropdown | gr.Slider) and name != "preset":  # a table's key
+            in_our_words(part)
     inputs, checked_inputs = [parts[name] for name in INPUTS], [parts[name] for name in CHECKED]
     outputs = [clip, status, about, pending, caption_files]
     checked = make.click(
