@@ -148,8 +148,8 @@ class Puppet:
         around = np.concatenate([expression.upper_lip, expression.lower_lip, corners])
         around = self._pose.follow(moment.pose, around)
         lips = around[: -len(corners)]
-        beside, above, below = AROUND_MOUTH
-        window = self._window(around, beside * unit, above * unit, below * unit)
+        beside, above, below = (max(margin * unit, HOLE_MARGIN_PX) for margin in AROUND_MOUTH)
+        window = self._window(around, beside, above, below)
         hole = self._window(lips, HOLE_MARGIN_PX, HOLE_MARGIN_PX, HOLE_MARGIN_PX)
 
         at = self._pose.read_map(head, self._pixels[window])
