@@ -566,6 +566,8 @@ def report(
     with in_words(tongue), tempfile.TemporaryDirectory(prefix="portrait-parlant-") as folder:
         if not clip or not portrait:
             raise refusal(say("PageReportEmpty", tongue), tongue)
+        if not is_whole(face, least=1):
+            raise refusal(say("PageFaceImpossible", tongue), tongue)
         measuring = report_steps(
             Path(clip),
             Path(portrait),
