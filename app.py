@@ -571,7 +571,7 @@ def report(
         measuring = report_steps(
             Path(clip),
             Path(portrait),
-            face=int(face) if face and is_whole(face, least=1) else None,
+            face=int(face) if face else None,
             points=read_points(points) if points else None,
         )
         for step in with_result(measuring):
