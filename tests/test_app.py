@@ -31,7 +31,7 @@ from pipeline.direction import MOODS
 from pipeline.errors import JobMissing
 from pipeline.request import CAPTIONS
 from pipeline.texts import LANGUAGES, TEXTS
-from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
+from tests.conftest import EXAMPLES, SHORT_SECONDS, first_sound, tone, write_wav
 from tests.server import FOLDERS_EACH, ROOT, Server, wait_until
 
 SHORT_FRAMES = round(SHORT_SECONDS * 25)
@@ -145,6 +145,9 @@ def refused_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.stem: path for path in folder.iterdir()}
 
 
+SPOKEN = {"speech": None, "script": "Hello there."}
+
+
 @pytest.mark.parametrize(
     ("changed", "english", "french"),
     [
@@ -161,14 +164,32 @@ def refused_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ({"face": 0}, "counted from 1", "à partir de 1"),
         ({"face": 7}, "Face 7 was asked for", "Le visage 7 a été demandé"),
         ({"text": "a" * 20_000}, "20000", "20000"),
+        ({"motion": 7}, "from 0 to 1", "de 0 à 1"),
+        ({"expression": -0.1}, "from 0 to 1", "de 0 à 1"),
+        ({"mood": "bored"}, "no mood 'bored'", "« bored » n'existe pas"),
+        ({"framing": "4:3"}, "no framing '4:3'", "cadrage « 4:3 » n'existe pas"),
+        ({"captions": "maybe"}, "no captions 'maybe'", "« maybe » n'existent pas"),
+        ({"size": 500}, "Size 500", "taille 500"),
+        ({"second_face": "x"}, "counted from 1", "à partir de 1"),
+        ({"second_face": "2", "second_speech": "voice"}, "Face 2 was asked for", "Le visage 2 a été demandé"),
+        ({"second_speech": "voice"}, "need two faces", "demandent deux visages"),
+        (SPOKEN | {"script": " \n"}, "Words are missing", "Il manque les mots"),
+        (SPOKEN | {"script": "?! …"}, "holds no word", "ne contient aucun mot"),
+        (SPOKEN | {"script": "a " * 10_000}, "20000 characters", "20000 caractères"),
+        (SPOKEN | {"script": "A: Hi.\nB: Hello."}, "need two faces", "demandent deux visages"),
+        (SPOKEN | {"speed": 9}, "9.0 was asked for", "9,0 a été demandé"),
+        (SPOKEN | {"language": "tlh-Latn"}, "names no language", "n'est le nom d'aucune langue"),
+        (SPOKEN | {"language": "; rm -rf /"}, "names no language", "n'est le nom d'aucune langue"),
+        (SPOKEN | {"voice": "nobody"}, "no voice 'nobody'", "voix « nobody » n'existe pas"),
+        (SPOKEN | {"voice": "heart", "language": "fr"}, "reads language 'en' only", "ne lit que la langue « en »"),
     ],
 )
 def test_refusals_are_in_the_callers_language(
     client, french_client, server, portrait_path, short_voice, faceless_path, refused_inputs, changed, english, french
 ):
-    files = {**refused_inputs, "faceless": faceless_path}
+    files = {**refused_inputs, "faceless": faceless_path, "voice": short_voice}
     given = {"portrait": portrait_path, "speech": short_voice, **changed}
-    for name in ("portrait", "speech"):
+    for name in {"portrait", "speech", "second_speech"} & given.keys():
         given[name] = given[name] and handle_file(files.get(given[name], given[name]))
     for caller, fragment, title in (
         (client, english, TEXTS["PageNotMade"].en),
@@ -198,7 +219,7 @@ FILE = {"_type": "gradio.FileData"}
 OTHERS = ["", 512, 50, "published", "", "script", "", "", 1, 0.5, 0.5, "neutral", "1:1", "none", None, ""]
 
 
-def test_three_endpoints_are_offered_and_their_extras_are_optional(client):
+def test_five_endpoints_are_offered_and_their_extras_are_optional(client):
     offered = client.view_api(return_format="dict", print_info=False)
     assert list(offered["named_endpoints"]) == ["/render", "/resume", "/speak", "/report", "/plan"]
     assert not offered["unnamed_endpoints"]
@@ -233,6 +254,149 @@ def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
     words = [status for _, status, *_ in job]
     assert any(word.startswith(TEXTS["StageReading"].en) for word in words)
     assert words[-1] == TEXTS["PageDone"].en
+
+
+# --- scripts and speakers ---------------------------------------------------------------------------------------------
+
+
+def heard(path: str) -> tuple[np.ndarray, float]:
+    """The loudness of a sound file, 50 values a second, and how many seconds it lasts."""
+    samples, rate, _ = first_sound(Path(path))
+    mono = samples.astype(np.float64).mean(axis=0)
+    step = rate // 50
+    levels = np.abs(mono[: len(mono) // step * step]).reshape(-1, step).mean(axis=1)
+    return levels / np.abs(mono).max(), len(mono) / rate
+
+
+def sound_of(sound: Any) -> str:
+    """Where gradio_client put a sound."""
+    return sound["value"] if isinstance(sound, dict) and "value" in sound else sound
+
+
+def test_a_script_is_spoken_by_itself_and_by_the_clip(client, server, portrait_path):
+    words = {"script": "Hello! My name is Grace.", "language": "en"}
+    sound, status = client.predict(**words, api_name="/speak")
+    levels, seconds = heard(sound_of(sound))
+    assert status == TEXTS["PageListenReady"].en
+    assert 1 < seconds < 6 and levels.max() > 0.1
+    slow, _ = client.predict(**words, speed=0.5, api_name="/speak")
+    assert heard(sound_of(slow))[1] > 1.5 * seconds
+    video, status, details, _, captions = client.predict(
+        portrait=handle_file(portrait_path), **words, seed="3", captions="file", api_name="/render"
+    )
+    assert status == TEXTS["PageDone"].en and "Seed: 3" in details
+    drawn, clip_seconds = heard(path_of(video))
+    assert clip_seconds == pytest.approx(seconds, abs=0.1)
+    shared = min(len(levels), len(drawn))
+    assert np.corrcoef(levels[:shared], drawn[:shared])[0, 1] > 0.9  # the same voice, from an mp4
+    assert sorted(Path(path).suffix for path in captions) == [".srt", ".vtt"]
+    assert all("My name is Grace." in Path(path).read_text("utf-8").replace("\n", " ") for path in captions)
+    assert server.has_cleared()
+
+
+@pytest.mark.parametrize(
+    ("changed", "english", "french"),
+    [
+        ({"script": ""}, "Words are missing", "Il manque les mots"),
+        ({"script": "?! …"}, "holds no word", "ne contient aucun mot"),
+        ({"script": "a " * 10_000}, "20000 characters", "20000 caractères"),
+        ({"speed": 9}, "9.0 was asked for", "9,0 a été demandé"),
+        ({"language": "tlh-Latn"}, "names no language", "n'est le nom d'aucune langue"),
+        ({"voice": "nobody"}, "no voice 'nobody'", "voix « nobody » n'existe pas"),
+        ({"voice": "heart", "language": "fr"}, "reads language 'en' only", "ne lit que la langue « en »"),
+        ({"script": "ꦲꦤꦕꦫꦏ ꦢꦠꦱꦮꦭ"}, "holds no word", "ne contient aucun mot"),
+    ],
+)
+def test_what_cannot_be_spoken_is_refused_in_the_callers_language(
+    client, french_client, server, changed, english, french
+):
+    for caller, fragment, unexpected in (
+        (client, english, TEXTS["PageUnexpected"].en),
+        (french_client, french, TEXTS["PageUnexpected"].fr),
+    ):
+        with pytest.raises(AppError) as caught:
+            caller.predict(**{"script": "Hello there.", **changed}, api_name="/speak")
+        assert fragment in caught.value.message and unexpected not in caught.value.message
+    assert server.has_cleared()
+
+
+def test_two_speakers_two_framings_and_a_mood_are_honoured(client, server, two_faces_path, short_voice):
+    video, *_, captions = client.predict(
+        portrait=handle_file(two_faces_path),
+        speech=handle_file(short_voice),
+        second_speech=handle_file(short_voice),
+        second_face="1",
+        framing="16:9",
+        size=256,
+        motion=0,
+        expression=1,
+        mood="happy",
+        text="Hello there.",
+        captions="burned",
+        seed="5",
+        api_name="/render",
+    )
+    frame, count = played(path_of(video))
+    assert frame.shape[0] == 256 and frame.shape[1] / frame.shape[0] == pytest.approx(16 / 9, abs=0.05)
+    assert count > 2 * SHORT_FRAMES  # one after the other
+    assert len(captions) == 2
+    assert server.has_cleared()
+
+
+def test_a_report_measures_a_clip_and_says_what_is_wrong(client, french_client, server, portrait_path, short_voice):
+    video, *_ = client.predict(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
+    given = {"clip": handle_file(path_of(video)), "portrait": handle_file(portrait_path)}
+    plot, table, written = client.predict(**given, api_name="/report")
+    assert TEXTS["ReportSync"].en in table and plot.startswith("<img alt=")
+    drawn = base64.b64decode(plot.partition("base64,")[2].partition('"')[0]).decode()
+    assert drawn.lstrip().startswith("<") and TEXTS["ReportLaneMouth"].en in drawn
+    found = json.loads(Path(written).read_text("utf-8"))
+    assert found["num_frames"] == SHORT_FRAMES and found["figures"]
+    assert TEXTS["ReportSync"].fr in french_client.predict(**given, api_name="/report")[1]
+    for wrong, english, french in (
+        ({"clip": None}, TEXTS["PageReportEmpty"].en, TEXTS["PageReportEmpty"].fr),
+        ({"clip": handle_file(short_voice)}, "is not a video", "n'est pas une vidéo"),
+        ({"points": "1,2"}, "Three points are needed", "Il faut trois points"),
+        ({"face": "9"}, "Face 9 was asked for", "Le visage 9 a été demandé"),
+        ({"face": "x"}, TEXTS["PageFaceImpossible"].en, TEXTS["PageFaceImpossible"].fr),
+    ):
+        for caller, fragment in ((client, english), (french_client, french)):
+            with pytest.raises(AppError) as caught:
+                caller.predict(**{**given, **wrong}, api_name="/report")
+            assert fragment in caught.value.message
+    assert server.has_cleared()
+
+
+def test_two_visitors_scripts_never_mix(server, portrait_path):
+    """At once, in two languages, spoken and drawn: each gets the voice and the captions of the own words."""
+    scripts = {"en": "Nine men sing. A moon is near.", "fr": "Papa a bu beaucoup de café ce matin à la plage."}
+    alone = {
+        language: heard(sound_of(visitor(server).predict(script=script, language=language, api_name="/speak")[0]))
+        for language, script in scripts.items()
+    }
+    jobs = {
+        language: visitor(server).submit(
+            portrait=handle_file(portrait_path), script=script, captions="file", size=256, api_name="/render"
+        )
+        for language, script in scripts.items()
+    }
+    for language, job in jobs.items():
+        video, _, _, _, captions = job.result(timeout=120)
+        drawn, seconds = heard(path_of(video))
+        assert seconds == pytest.approx(alone[language][1], abs=0.1)
+        likeness = {}
+        for other, (levels, _) in alone.items():
+            shared = min(len(levels), len(drawn))
+            likeness[other] = np.corrcoef(levels[:shared], drawn[:shared])[0, 1]
+        assert max(likeness, key=likeness.__getitem__) == language and likeness[language] > 0.9
+        told = Path(captions[0]).read_text("utf-8").replace("\n", " ")
+        assert scripts[language].split(".")[0] in told
+    assert server.has_cleared()
+
+
+def visitor(server: Server) -> Client:
+    """A new one."""
+    return Client(server.url, verbose=False)
 
 
 # --- the queue --------------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def test_with_two_speakers_the_second_click_is_the_second_ones(open_page, server
     clip = plays(page)
     assert clip["width"] > 850  # 16:9 of 512
     page.wait_for_function("() => document.querySelector('#clip video').textTracks[0]?.cues?.length === 2")
-    page.locator("#chart img").wait_for()
+    expect(page.locator("#measured")).to_have_text(TEXTS["PageReportTwo"].en)
     keep(page, "two_speakers_done_en_desktop")
     assert server.has_cleared()
 
