@@ -25,6 +25,10 @@ from pipeline.units import GIBIBYTE
 if TYPE_CHECKING:
     from pipeline.jobs import Job  # which imports this module
 
+# onnxruntime, which speaks, else keeps an id of the device and reports its use to its maker as soon as it is imported.
+# Source: onnxruntime 1.32.0, what its import leaves in an empty home folder with and without this variable
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 CARD_SECONDS = 10  # that nvidia-smi may take: it wakes a sleeping card
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"; Source: Linux, cgroup-v2.rst
 CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")  # bytes; Source: the same

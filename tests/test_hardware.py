@@ -170,3 +170,10 @@ def test_on_zero_gpu_a_large_card_is_planned_for_without_torch():
 def test_looking_at_everything_imports_no_torch():
     program = "import sys; from pipeline import hardware; list(hardware.examine()); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True, timeout=120)
+
+
+def test_what_speaks_keeps_no_record_of_who_uses_it(tmp_path):
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "", "PATH": os.environ["PATH"]}
+    code = "import pipeline, onnxruntime"
+    subprocess.run([sys.executable, "-B", "-c", code], env=places, check=True, cwd=Path(__file__).parent.parent)
+    assert list(tmp_path.rglob("*")) == []
