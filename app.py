@@ -506,8 +506,7 @@ def speak(
                         yield gr.skip(), told(step, tongue)
                     else:
                         notices = [f"- {notice.text(tongue)}" for notice in step.notices]
-                        sound = gr.Audio(str(step.speech.path), visible=True)
-                        yield sound, "\n\n".join([say("PageListenReady", tongue), *notices])
+                        yield str(step.speech.path), "\n\n".join([say("PageListenReady", tongue), *notices])
         except gr.Error as error:
             yield gr.skip(), "**" + say("PageNotSpoken", tongue) + f".** {error.message}"
             raise
@@ -834,7 +833,7 @@ def show_source(source: str) -> tuple[Any, Any]:
 
 def voice_choices(language: str) -> list[tuple[Any, str]]:
     """Names of the synthetic voices, those of a language, or of all; "" first, for whoever reads it."""
-    voices = [one for one in catalogue() if language in ("", one.language)]
+    voices = [one for one in catalogue() if one.language == language or (not language and not one.is_robotic)]
     return [(word("PageSpeakerFirst"), ""), *((f"{one.title} · {one.language}", one.name) for one in voices)]
 
 
@@ -1184,7 +1183,12 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 )
                 with gr.Row():
                     voice = gr.Dropdown(
-                        voice_choices(""), value="", label=word("PageSpeakerLabel"), elem_id="voice", min_width=120
+                        voice_choices(""),
+                        value="",
+                        allow_custom_value=True,  # robotic voices of a hundred languages
+                        label=word("PageSpeakerLabel"),
+                        elem_id="voice",
+                        min_width=120,
                     )
                     speaking_speed = gr.Slider(
                         SLOWEST, FASTEST, RenderRequest.speed, step=0.05, label=word("PageSpeedLabel"), elem_id="speed"
@@ -1227,6 +1231,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             language = gr.Dropdown(
                 [(word("PageDetected"), ""), *LANGUAGE_NAMES.items()],
                 value="",
+                allow_custom_value=True,  # by its code, as "de"
                 label=word("PageScriptLanguageLabel"),
                 elem_id="language",
             )
@@ -1317,7 +1322,11 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 planned = gr.Markdown(elem_id="plan")
             with gr.Accordion(word("PageAdvancedLabel"), open=False, elem_id="advanced"):
                 second_voice = gr.Dropdown(
-                    voice_choices(""), value="", label=word("PageSecondSpeakerLabel"), elem_id="second-voice"
+                    voice_choices(""),
+                    value="",
+                    allow_custom_value=True,
+                    label=word("PageSecondSpeakerLabel"),
+                    elem_id="second-voice",
                 )
                 seed = gr.Textbox(
                     label=word("PageSeedLabel"),
@@ -1474,6 +1483,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         concurrency_limit=RENDERS_AT_ONCE,
         concurrency_id="voices",
     )
+    heard.success(lambda: gr.Audio(visible=True), None, spoken, show_progress="hidden", api_visibility="private")
     for job in (made, resumed, tried):
         job.success(None, None, cancel, js=UNUSABLE, api_visibility="private")
         job.failure(

@@ -12,6 +12,7 @@ from pipeline.engine import Speaker, Step
 from pipeline.errors import SecondFaceMissing
 from pipeline.face import Face
 from pipeline.media import Speech
+from pipeline.plan import plan_clip
 from pipeline.request import TEXT_LANGUAGES, RenderRequest
 from pipeline.texts import Notice
 from pipeline.voice.language import detect_language

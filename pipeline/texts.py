@@ -258,10 +258,9 @@ TEXTS: dict[str, Text] = {
     ),
     "VoiceFileUnknown": Text(
         "{name} is not Kokoro's network as published, or not whole: its hash begins with {found}, not with {expected}. "
-        "Delete it and download it again: on the page, beside the voice; or python -m pipeline voices --download.",
+        "Take another copy, or download it: python -m pipeline voices --download.",
         "{name} n'est pas le réseau de Kokoro tel que publié, ou n'est pas entier : son empreinte commence par {found} "
-        "et non par {expected}. Supprimez-le et téléchargez-le de nouveau : sur la page, à côté de la voix; ou python "
-        "-m pipeline voices --download.",
+        "et non par {expected}. Prenez une autre copie ou téléchargez-le : python -m pipeline voices --download.",
     ),
     "EngineUnavailable": Text(
         "The engine '{engine}' cannot run here: {reason} The engine 'draft' runs on any computer.",
@@ -696,10 +695,10 @@ TEXTS: dict[str, Text] = {
         "Des mots d'un autre alphabet, que la voix ne peut pas lire, ont été laissés de côté : {words}",
     ),
     "KokoroMissing": Text(
-        "This voice needs a download of {megabytes} MB once: on the page, beside the voice; or python -m pipeline "
-        "voices --download. A copy from elsewhere is taken with python -m pipeline voices --from FILE.",
-        "Cette voix demande un téléchargement de {megabytes} Mo, une seule fois : sur la page, à côté de la voix; ou "
-        "python -m pipeline voices --download. Une copie d'ailleurs se prend avec python -m pipeline voices --from "
+        "This voice needs a download of {megabytes} MB once; the first script that it reads fetches it, or python -m "
+        "pipeline voices --download. A copy from elsewhere is taken with python -m pipeline voices --from FILE.",
+        "Cette voix demande un téléchargement de {megabytes} Mo, une seule fois; le premier texte qu'elle lit le fait, "
+        "ou python -m pipeline voices --download. Une copie d'ailleurs se prend avec python -m pipeline voices --from "
         "FICHIER.",
     ),
     # --- the report on a finished clip --------------------------------------------------------------------------------
@@ -961,8 +960,8 @@ TEXTS: dict[str, Text] = {
     ),
     # --- the command line -----------------------------------------------------------------------------------------
     "CliAbout": Text(
-        "Make one picture speak: a portrait and a voice recording become an mp4 with sound.",
-        "Faire parler une image : un portrait et un enregistrement de voix deviennent un mp4 avec le son.",
+        "Make one picture speak: a portrait and a voice, recorded or typed, become an mp4 with sound.",
+        "Faire parler une image : un portrait et une voix, enregistrée ou tapée, deviennent un mp4 avec le son.",
     ),
     "CliUsage": Text("usage: ", "utilisation : "),
     "CliCommand": Text("COMMAND", "COMMANDE"),
