@@ -1099,7 +1099,15 @@ CAPTIONS_ON = """is_on => {
   for (const track of video?.textTracks ?? []) track.mode = is_on ? 'showing' : 'hidden';
 }"""
 IN_SIGHT = "() => document.getElementById('clip').scrollIntoView({block: 'nearest'})"  # on a phone it is far below
-READ_ALOUD = """() => document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status")"""
+# The status line is read aloud; and what is missing, told at its input, comes into sight: no event follows it.
+AT_FIRST = """() => {
+  document.querySelector("#status [data-testid=markdown]").setAttribute("role", "status");
+  const isTold = node => node.classList?.contains('validation-error') || node.querySelector?.('.validation-error');
+  new MutationObserver(changes => {
+    if (changes.some(change => [...change.addedNodes].some(isTold)))
+      document.querySelector('.validation-error').scrollIntoView({block: 'center'})
+  }).observe(document.body, {childList: true, subtree: true})
+}"""
 CSS = """
 :is(#status, #clip, #details) [data-testid=status-tracker] {display: none}
 #outlines img {cursor: crosshair; max-height: 24rem; object-fit: contain}
@@ -1116,6 +1124,15 @@ body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's tim
 :is(#plan, #measured) :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal; word-break: normal}
 #measured td:nth-child(n + 2):nth-child(-n + 4) {white-space: nowrap}
 #chart img {width: 100%}
+#caption-files td:last-child {display: none}  /* its crosses would take files away that are only shown */
+:is(#caption-files, #report-file) a {color: var(--body-text-color)}
+@media (max-width: 40rem) {  /* what a figure means goes below it: beside it, a phone would have to scroll */
+  #measured tr {display: grid; grid-template-columns: 2fr 1fr 1fr 1fr}
+  #measured :is(th, td):last-child {grid-column: 1 / -1}
+  #measured table {display: block}
+  #measured :is(table, th, td) {border: 0}
+  #measured tr {border-bottom: 1px solid var(--border-color-primary)}
+}
 #plan :is(th, td):not(:nth-child(2)) {white-space: nowrap}
 #details img {width: 12rem; border-radius: 4px}
 #details progress {display: block; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
@@ -1626,7 +1643,7 @@ LAUNCH: dict[str, Any] = {
     "max_file_size": media.MAX_SOUND_MEBIBYTES * MEBIBYTE,
     "run_history": False,
     "enable_monitoring": False,
-    "js": READ_ALOUD,
+    "js": AT_FIRST,
     "app_kwargs": {"middleware": [Middleware(HeadFirst)]},
     "mcp_server": True,
     "footer_links": ["api", "gradio"],

@@ -81,12 +81,13 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
     Raises:
         AvatarError: a voice or a face is not there or no use.
     """
-    if request.speech is None:
-        faces = _faces(request, portrait, num_speakers(request.script))  # first, as a long script takes minutes to say
-        heard = yield from say_script(request, folder)
-    else:
-        faces = _faces(request, portrait, 1 if request.second_speech is None else 2)
-        heard = yield from read_recordings(request, folder)
+    is_script = request.speech is None
+    # Faces first, and whether the framing holds them: a long script takes minutes to say.
+    num = num_speakers(request.script) if is_script else 1 + (request.second_speech is not None)
+    faces = _faces(request, portrait, num)
+    boxes = [one.box for one in faces]
+    plan_clip(seconds=1, size=request.size, picture_size=portrait.shape[:2], faces=boxes, framing=request.framing)
+    heard = yield from (say_script if is_script else read_recordings)(request, folder)
     lines, notices = heard.lines, heard.notices
     speakers = []
     for number, (voice, found) in enumerate(zip(heard.voices, faces, strict=True)):
@@ -97,7 +98,7 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
         elif voice.text and not voice.marks:
             notices += (Notice("WordsNotSpelt", {"language": language}),)
         speakers.append(speaker)
-        if request.captions != "none" and request.speech is not None:
+        if request.captions != "none" and not is_script:
             timing = captions.time_words(voice.speech.waveform, voice.text, language)
             timed, told = yield from _as_steps("StageTiming", timing)
             notices += told

@@ -88,8 +88,9 @@ def test_direction_reaches_the_network(make_job: Any) -> None:
     conditions = []
     for asked in ({}, {"motion": 1.0, "expression": 0.0}, {"mood": "sad"}):
         job = make_job(**asked)
-        while (run := Checkpoints(job.run_folder).load()) is None:
-            next(work.work_on(job.folder, 0))
+        list(work.work_on(job.folder, 0))  # encodes
+        run = Checkpoints(job.run_folder).load()
+        assert run is not None
         conditions.append(run.conditions)
     usual, lively, sad = conditions
     assert (usual.motion_pose, usual.motion_exp) == (MOTION_POSE, MOTION_EXP)
