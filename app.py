@@ -1061,7 +1061,7 @@ SHOW_RESUME = f"""job => {{
 }}"""
 UNUSABLE = "() => {window.cancelled = false; return {__type__: 'update', interactive: false}}"
 SWITCH_LANGUAGE = f"""() => {{
-  const now = document.documentElement.dataset.language || (navigator.language.startsWith('fr') ? 'fr' : 'en');
+  const now = document.documentElement.dataset.language;
   const inside = location.protocol === 'https:' ? 'SameSite=None; Secure; Partitioned' : 'SameSite=Lax';
   document.cookie = '{LANGUAGE_COOKIE}=' + (now === 'fr' ? 'en' : 'fr') + '; path=/; max-age=31536000; ' + inside;
   location.reload();
@@ -1069,8 +1069,8 @@ SWITCH_LANGUAGE = f"""() => {{
 # Before anything else runs: the page's words follow the browser's language, which is what the visitor has chosen here.
 HEAD = f"""<script>{{
   const chosen = (document.cookie.match(/{LANGUAGE_COOKIE}=(en|fr)/) || [])[1];
-  const language = chosen || (navigator.language.startsWith('fr') ? 'fr' : 'en');
-  if (chosen) for (const [name, value] of [['language', chosen], ['languages', [chosen]]])
+  const language = chosen || (navigator.language.startsWith('fr') ? 'fr' : 'en');  // Gradio's own words as well
+  for (const [name, value] of [['language', language], ['languages', [language]]])
     Object.defineProperty(navigator, name, {{get: () => value}});
   document.documentElement.lang = document.documentElement.dataset.language = language;
 }}</script>"""
