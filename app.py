@@ -1131,7 +1131,7 @@ body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's tim
   #measured :is(th, td):last-child {grid-column: 1 / -1}
   #measured table {display: block}
   #measured :is(table, th, td) {border: 0}
-  #measured tr {border-bottom: 1px solid var(--border-color-primary)}
+  #measured tr {border: 0; border-bottom: 1px solid var(--border-color-primary)}
 }
 #plan :is(th, td):not(:nth-child(2)) {white-space: nowrap}
 #details img {width: 12rem; border-radius: 4px}
