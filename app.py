@@ -76,6 +76,7 @@ KEPT_SECONDS = 3 * 3600  # uploads and clips: a full queue of ten-minute recordi
 SWEEP_SECONDS = 600  # between two looks for files older than that
 JOB_SECRET = "portrait-parlant"  # fixed, so that a browser still finds its job after a restart; its name is random
 COUNTED_IN_MEBIBYTES = ("StageDownloading", "StageConverting")
+COUNTED_IN_BYTES = ("StageFetchingVoice",)
 BUSY_SECONDS = 30  # that a resumed render waits for its earlier self to stop: a step of a small clip
 HERE = ("127.0.0.1", "::1")  # addresses of a browser on this computer
 ZERO_GPU = "ZeroGPU"  # begins the titles of the service's refusals. Source: spaces, zero/client.py
@@ -171,6 +172,8 @@ def bar(step: Step, language: str) -> str:
 
 def counted_in_words(step: Step, language: str) -> str:
     """How much of the stage is done: steps or frames, or gigabytes of weights."""
+    if step.stage in COUNTED_IN_BYTES:
+        return say("PageStepMegabytes", language, done=step.done // 10**6, total=step.total // 10**6)
     if step.stage not in COUNTED_IN_MEBIBYTES:
         return say("PageStepCount", language, done=step.done, total=step.total)
     done, total = (count * MEBIBYTE / GIGABYTE for count in (step.done, step.total))

@@ -1534,6 +1534,7 @@ TEXTS: dict[str, Text] = {
     ),
     "PageStepCount": Text("{done} of {total}", "{done} sur {total}"),
     "PagePreview": Text("The clip as it is seen coming", "Le clip tel qu'il s'annonce"),
+    "PageStepMegabytes": Text("{done} of {total} MB", "{done} sur {total} Mo"),
     "PageStepGigabytes": Text("{done} of {total} GB", "{done} sur {total} Go"),
     "PageStopping": Text("Stopping", "Arrêt en cours"),
     "PagePending": Text(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import hardware
+from pipeline.background import HEARTBEAT_SECONDS
 from pipeline.engine import Step
 from pipeline.errors import CacheReadOnly, FileMissing, VoiceFileUnknown
 from pipeline.files import require_space, written_whole
@@ -117,13 +118,19 @@ def fetch() -> Generator[Step, None, None]:
     try:
         yield Step("StageFetchingVoice", 0, file.size)
         done: int | BaseException | None = 0
+        told = 0
         while done is not None:
-            done = heard.get()
+            try:
+                done = heard.get(timeout=HEARTBEAT_SECONDS)
+            except queue.Empty:  # so that a cancel takes effect while the Hub is silent
+                yield Step("StageFetchingVoice", told, file.size)
+                continue
             while isinstance(done, int) and not heard.empty():  # the newest alone
                 done = heard.get()
             if isinstance(done, BaseException):
                 raise done
-            yield Step("StageFetchingVoice", file.size if done is None else done, file.size)
+            told = file.size if done is None else done
+            yield Step("StageFetchingVoice", told, file.size)
     finally:
         closed.set()
         thread.join(STOP_SECONDS)  # where the network is silent it ends later, by itself

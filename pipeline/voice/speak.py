@@ -3,9 +3,9 @@
 Sentences come from script.py, sound from the synthesisers; what a mouth makes of it is left to the draft.
 """
 
+import time
 import wave
 from collections.abc import Generator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
@@ -65,10 +65,13 @@ LEVEL_STEP = 0.02  # seconds of one level
 TARGET_DB = -20.0  # mean level of speech in full scale, where recordings of voices usually lie; see media.QUIET_DB
 GATE_DB = 15.0  # steps that far under the mean are no speech and do not count in it
 DEEPER = (6, 5)  # pitch and resonances as 5 to 6, three semitones down: another person, and still clear
+RETRY_SECONDS = 600.0  # after a download that failed, before the next one that nobody asked for by name
 LIMIT = 0.95  # of full scale: peaks are held under it, so that 16 bits and AAC never clip
 LIMIT_SECONDS = 0.005  # over which the limiter turns down and up again
 MOST_WORDS = 8  # named in a notice
 MOST_VOICES = 12  # named in an error
+
+_failed = -RETRY_SECONDS  # when a download failed last, by time.monotonic()
 
 
 def catalogue() -> list[VoiceChoice]:
@@ -256,6 +259,20 @@ def _downloaded(language: str) -> Generator[Step, None, None]:
             yield from synthesiser.fetch(language)
 
 
+def _downloaded_if_it_can_be(language: str) -> Generator[Step, None, None]:
+    """As `_downloaded`; where it cannot be, nothing: offline, a robotic voice is better than none.
+
+    It is not tried again for a while, as a Hub that does not answer takes many seconds to be given up.
+    """
+    global _failed
+    if time.monotonic() - _failed < RETRY_SECONDS:
+        return
+    try:
+        yield from _downloaded(language)
+    except (DownloadError, DiskFull, SpaceMissing):
+        _failed = time.monotonic()
+
+
 def _reader(name: str | None, language: str, taken: Sequence[str]) -> Generator[Step, None, _Reader]:
     """The voice asked for, or the best one that is ready and not taken.
 
@@ -265,8 +282,7 @@ def _reader(name: str | None, language: str, taken: Sequence[str]) -> Generator[
     if name is None and not any(
         reader.choice.is_ready for reader in _readers(language) if not reader.choice.is_robotic
     ):
-        with suppress(DownloadError, DiskFull, SpaceMissing):  # offline, a robotic voice is better than none
-            yield from _downloaded(language)
+        yield from _downloaded_if_it_can_be(language)
     readers = _readers(language)
     if name is None:
         ready = [reader for reader in readers if reader.choice.is_ready]
