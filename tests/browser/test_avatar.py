@@ -90,7 +90,7 @@ def test_a_plan_is_shown_with_no_sideways_scroll_and_no_serious_finding(
     page = open_page("fr-CA", size=PHONE, scheme=scheme)
     page.set_default_timeout(RENDER_MS)
     page.locator("#engine input[value=avatar]").check()
-    expect(page.locator("#plan")).to_contain_text(TEXTS["PagePlanMissing"].fr)
+    expect(page.locator("#plan")).to_contain_text(TEXTS["PagePlanListen"].fr)
     give(page, portrait_path, short_voice)
     page.locator("#plan table").wait_for()
     expect(page.locator("#plan")).to_contain_text("Conseillé")
