@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.errors import OutputNotWritable
 from pipeline.face import Face
 from pipeline.files import written_whole
+from pipeline.generators import as_share
 from pipeline.plan import Box, ClipPlan
 from pipeline.texts import Notice
 from pipeline.voice.spoken import Line
@@ -452,23 +453,23 @@ def _aligned(
     from pipeline.request import TEXT_LANGUAGES
 
     try:
-        table = yield from _part_of(0.0, 0.7, phonemes.posteriors(waveform))
+        table = yield from as_share(0.0, 0.7, phonemes.posteriors(waveform))
     except phonemes.RecogniserMissingError:
         table = None
-    sound = yield from _part_of(0.7, 0.8, speech.analyse(waveform))
+    sound = yield from as_share(0.7, 0.8, speech.analyse(waveform))
     talking = speech.energy_gate(sound).sum() * speech.STEP
     unheard = table is None or not talking or phonemes.num_emitted(table) < speech.LEAST_RATE * talking
     if unheard or language not in TEXT_LANGUAGES:
         return (), sound  # no speech, or in words that cannot be pronounced
-    states = yield from _part_of(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
+    states = yield from as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
     try:
-        said = yield from _part_of(0.85, 0.9, pronounce.sounds_of("\n".join(phrases), language))
+        said = yield from as_share(0.85, 0.9, pronounce.sounds_of("\n".join(phrases), language))
     except (ImportError, OSError, RuntimeError):  # English without hama
         return (), sound
     words = [phonemes.classes_of(word) for word in said]
     if not any(words):
         return (), sound
-    segments, belief = yield from _part_of(0.9, 1.0, phonemes.align(states, words))
+    segments, belief = yield from as_share(0.9, 1.0, phonemes.align(states, words))
     if not belief >= speech.LEAST_BELIEF:  # nor is it a number where nothing is heard
         return (), sound
 
@@ -489,15 +490,6 @@ def _aligned(
         else:
             unsaid = f"{unsaid} {phrase}"
     return tuple(lines), sound
-
-
-def _part_of(start: float, stop: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:
-    """Do one part of the work; its share done, 0..1, becomes start..stop of the whole."""
-    while True:
-        try:
-            yield start + (stop - start) * (next(work) or 0.0)
-        except StopIteration as finished:
-            return finished.value
 
 
 # --- drawn into frames ------------------------------------------------------------------------------------------------

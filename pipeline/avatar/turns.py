@@ -10,6 +10,7 @@ from scipy.ndimage import binary_closing, binary_dilation
 from pipeline.avatar.portrait import face_mask, scaled_box
 from pipeline.avatar.presets import FRAMES_PER_LATENT, SAMPLE_RATE
 from pipeline.draft import speech
+from pipeline.generators import to_end
 from pipeline.plan import FPS
 
 BRIDGED_SECONDS = 0.8  # a pause as long as this is still of the turn: a speaker's breath
@@ -49,12 +50,7 @@ def turns(waveform: np.ndarray, num_frames: int) -> np.ndarray:
     Returns:
         (num_frames,) bool.
     """
-    analysing = speech.analyse(waveform)
-    try:
-        while True:
-            next(analysing)
-    except StopIteration as analysed:
-        gate = speech.energy_gate(analysed.value)
+    gate = speech.energy_gate(to_end(speech.analyse(waveform)))
     bridged = round(BRIDGED_SECONDS / speech.STEP)
     gate = binary_closing(np.pad(gate, bridged), np.ones(bridged))[bridged:-bridged]
     gate = binary_dilation(gate, iterations=round(AROUND_SECONDS / speech.STEP))

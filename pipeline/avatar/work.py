@@ -32,6 +32,7 @@ from pipeline.direction import mood_words, motion_ids
 from pipeline.engine import Step
 from pipeline.errors import DeviceMemoryFull
 from pipeline.files import written_whole
+from pipeline.generators import to_end
 from pipeline.hardware import Placement
 from pipeline.jobs import Job, lock_device
 from pipeline.texts import Notice
@@ -397,13 +398,8 @@ class _Work:
 
 def _alone(recording: Path) -> np.ndarray:
     """A recording's voice without what is behind it: (samples,) float32, 16 000 Hz."""
-    separating = separation.voice_only(media.load_speech(recording).waveform)
-    try:
-        while True:
-            next(separating)
-    except StopIteration as finished:
-        waveform: np.ndarray = finished.value
-        return waveform
+    waveform: np.ndarray = to_end(separation.voice_only(media.load_speech(recording).waveform))
+    return waveform
 
 
 @contextmanager

@@ -5,13 +5,13 @@ What is spoken when comes from phonemes.py and from the energy of the sound; wha
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from pipeline.draft import phonemes, pronounce
 from pipeline.draft.phonemes import SAMPLE_RATE, Segment
+from pipeline.generators import as_share
 from pipeline.plan import FPS
 from pipeline.voice.spoken import Mark
 
@@ -342,10 +342,10 @@ def follow_speech(
     """
     waveform = np.asarray(waveform, np.float32)
     if marks:
-        sound = yield from _as_share(0.0, 0.9, analyse(waveform))
+        sound = yield from as_share(0.0, 0.9, analyse(waveform))
         segments, source = phonemes.segments_of(marks, len(waveform) / SAMPLE_RATE), "marks"
     else:
-        sound, segments, source = yield from _as_share(0.0, 0.99, _recognise(waveform, text, language, piece_seconds))
+        sound, segments, source = yield from as_share(0.0, 0.99, _recognise(waveform, text, language, piece_seconds))
     num_steps = len(sound.level)
     gate = _spoken(segments, num_steps)
     if source == "loudness":
@@ -379,17 +379,17 @@ def _recognise(
 ) -> Generator[float, None, tuple[Sound, list[Segment], str]]:
     """What is measured of a recording, the sounds heard in it, and what they were made from, as in MouthTrack."""
     try:  # first, while nothing else is held: it needs the most memory
-        table = yield from _as_share(0.0, 0.7, phonemes.posteriors(waveform, piece_seconds))
+        table = yield from as_share(0.0, 0.7, phonemes.posteriors(waveform, piece_seconds))
     except phonemes.RecogniserMissingError:
         table = None
-    sound = yield from _as_share(0.7, 0.8, analyse(waveform))
-    states = yield from _as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
-    segments = yield from _as_share(0.85, 0.9, phonemes.recognise(states))
+    sound = yield from as_share(0.7, 0.8, analyse(waveform))
+    states = yield from as_share(0.8, 0.85, phonemes.hear(sound.bands[: phonemes.rows_of(waveform)], table))
+    segments = yield from as_share(0.85, 0.9, phonemes.recognise(states))
     gate = _spoken(segments, len(sound.level))
     if not gate.any() or (table is not None and phonemes.num_emitted(table) < LEAST_RATE * gate.sum() * STEP):
         return sound, segments, "loudness"
     if text.strip():
-        known, belief = yield from _as_share(0.9, 1.0, _follow_words(states, text, language))
+        known, belief = yield from as_share(0.9, 1.0, _follow_words(states, text, language))
         if belief >= LEAST_BELIEF:
             return sound, known, "words"
     return sound, segments, "phonemes"
@@ -398,22 +398,13 @@ def _recognise(
 def _follow_words(states: np.ndarray, text: str, language: str) -> Generator[float, None, tuple[list[Segment], float]]:
     """Segments of the given words and how well they fit, 0 when they cannot be pronounced or placed."""
     try:
-        said = yield from _as_share(0.0, 0.5, pronounce.sounds_of(text, language))
+        said = yield from as_share(0.0, 0.5, pronounce.sounds_of(text, language))
     except (ImportError, OSError, RuntimeError):  # English without hama
         return [], 0.0
     words = [phonemes.classes_of(word) for word in said]
     if not any(words):
         return [], 0.0
-    return (yield from _as_share(0.5, 1.0, phonemes.align(states, words)))
-
-
-def _as_share(start: float, stop: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:
-    """Do one part of the work; its share done, 0..1, becomes start..stop of the whole."""
-    while True:
-        try:
-            yield start + (stop - start) * (next(work) or 0.0)
-        except StopIteration as finished:
-            return finished.value
+    return (yield from as_share(0.5, 1.0, phonemes.align(states, words)))
 
 
 def _envelope(gate: np.ndarray, seconds: float) -> np.ndarray:
