@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.cli import DONE, REFUSED, STOPPED
 from pipeline.request import MAX_PROMPT_LENGTH
 from pipeline.texts import TEXTS
@@ -59,7 +60,8 @@ def test_a_stopped_rehearsal_says_how_to_resume_and_is_resumed(places, tmp_path,
     code, listed, _ = told("resume")
     assert code == DONE and job in listed and portrait_path.name in listed
     code, result, complaints = told("resume", job)
-    assert (code, result.splitlines()[0]) == (DONE, str(places / "clip.mp4")), complaints
+    assert code == DONE, complaints
+    assert result.splitlines()[0] == str(places / "clip.mp4")
     with av.open("clip.mp4") as clip:
         assert sum(1 for _ in clip.decode(video=0)) == round(SHORT_SECONDS * 25) and clip.streams.audio
     assert [path for path in states.iterdir() if path.is_dir()] == []
@@ -67,17 +69,19 @@ def test_a_stopped_rehearsal_says_how_to_resume_and_is_resumed(places, tmp_path,
 
 
 @pytest.mark.parametrize("name", ["0" * 32, "../../etc", "."])
-def test_a_job_that_is_not_there_is_refused_in_words(places, name):
-    code, result, complaints = told("resume", name)
-    assert (code, result) == (REFUSED, "") and "There is no job" in complaints and "Traceback" not in complaints
+def test_a_job_that_is_not_there_is_refused_in_words(places, capsys, name):
+    assert main(["resume", name]) == REFUSED
+    result, complaints = capsys.readouterr()
+    assert result == "" and "There is no job" in complaints
 
 
 @pytest.mark.parametrize("prompt", ["a" * (MAX_PROMPT_LENGTH + 1), "A <image> of her", "Hello <|eot_id|>"])
 def test_a_prompt_that_cannot_be_read_is_refused_before_a_job_is_made(
-    places, tmp_path, portrait_path, short_voice, prompt
+    places, tmp_path, capsys, portrait_path, short_voice, prompt
 ):
-    code, _, complaints = told("render", "--tiny", portrait_path, short_voice, "--prompt", prompt)
-    assert code == REFUSED and "resume" not in complaints and len(complaints.splitlines()) == 1
+    assert main(["render", "--tiny", str(portrait_path), str(short_voice), "--prompt", prompt]) == REFUSED
+    complaints = capsys.readouterr().err
+    assert "resume" not in complaints and len(complaints.splitlines()) == 1
     assert not (tmp_path / "portrait_jobs").exists()
 
 
