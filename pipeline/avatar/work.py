@@ -425,6 +425,7 @@ class _Pace:
 
     def __init__(self, run: DenoisingRun, seconds: dict[str, float]) -> None:
         self._run = run
+        self._done = run.step  # whose seconds are noted: the run itself is a moment ahead, in the other thread
         self.seconds = dict(seconds)
         self._begun = time.monotonic()
 
@@ -432,7 +433,7 @@ class _Pace:
         """Step `step` took so many seconds. The first of a process is slower than the rest and soon forgotten."""
         kind = self._kind(step)
         self.seconds[kind] = seconds if kind not in self.seconds else (self.seconds[kind] + seconds) / 2
-        self._begun = time.monotonic()
+        self._begun, self._done = time.monotonic(), step + 1
 
     def next_seconds(self) -> float:
         """What the next step will take, as far as that is known."""
@@ -440,7 +441,7 @@ class _Pace:
 
     def progress(self) -> tuple[int, int, float | None]:
         """Steps done, steps in all, seconds left of them; None while no step has been measured."""
-        done, total = self._run.step, self._run.settings.num_inference_steps
+        done, total = self._done, self._run.settings.num_inference_steps
         if not self.seconds:
             return done, total, None
         longest = max(self.seconds.values())
