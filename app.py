@@ -15,6 +15,7 @@ import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -337,6 +338,7 @@ def asked(given: dict[str, Any], language: str, **changes: Any) -> RenderRequest
     if problem := next(iter(problems(given, language).values()), None):
         raise refusal(problem, language)
     is_typed, is_draft = is_script(given), given["engine"] == "draft"
+    are_two = have_two("script" if is_typed else "recording", given["script"], given["second_speech"])
     recording = {
         "speech": Path(given["speech"] or ""),
         "text": given["text"] or "",
@@ -345,7 +347,7 @@ def asked(given: dict[str, Any], language: str, **changes: Any) -> RenderRequest
     typed = {
         "script": given["script"],
         "voice": given["voice"] or None,
-        "second_voice": given["second_voice"] or None,
+        "second_voice": (given["second_voice"] or None) if are_two else None,
         "speed": given["speed"] or RenderRequest.speed,
     }
     wanted = {
@@ -358,7 +360,7 @@ def asked(given: dict[str, Any], language: str, **changes: Any) -> RenderRequest
         "expression": amount(given["expression"], RenderRequest.expression, language),
         "mood": given["mood"] or RenderRequest.mood,
         "face": int(given["face"]) if given["face"] else None,
-        "second_face": int(given["second_face"]) if given["second_face"] else None,
+        "second_face": int(given["second_face"]) if given["second_face"] and are_two else None,
         "points": read_points(given["points"]) if given["points"] else None,
         "language": given["language"] or None,
         "captions": given["captions"] or RenderRequest.captions,
@@ -465,7 +467,8 @@ def render(
 
 
 INPUTS = tuple(name for name in inspect.signature(render).parameters if name not in ("request", "progress"))
-CHECKED = ("portrait", "speech", "seed", "face", "points", "script", "source", "second_face")  # before any is opened
+# before any is opened
+CHECKED = ("portrait", "speech", "seed", "face", "points", "script", "source", "second_face", "second_speech")
 
 
 def speak(
@@ -666,19 +669,24 @@ def watched(
 def report_shown(
     request: gr.Request,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  # as in `render`
-    source: str = "",
-    script: str = "",
-    second_speech: str | None = None,
+    made_from: dict[str, Any] | None = None,
     clip: str | None = None,
-    portrait: str | None = None,
-    face: str = "",
-    points: str = "",
 ) -> Iterator[tuple[str, str, Any]]:
-    """The report, where the page shows one: of two voices in one sound, none can be told from the other."""
-    if have_two(source, script, second_speech):
-        yield "", say("PageReportTwo", language_of(request)), None
+    """The report, where the page shows one: of two voices in one sound, none can be told from the other.
+
+    Args:
+        made_from: The inputs CHECKED as they were when the clip was begun; none of a clip begun before the page was
+            loaded anew, whose picture is not here.
+        clip: The clip.
+    """
+    made = made_from or {}
+    if made and have_two(made["source"], made["script"], made["second_speech"]):
+        yield "", say("PageReportTwo", language_of(request)), gr.File(visible=False)
+    elif made:
+        for image, words, path in report(clip, made["portrait"], made["face"], made["points"], request, progress):
+            yield image, words, gr.File(path, visible=path is not None)
     else:
-        yield from report(clip, portrait, face, points, request, progress)
+        yield "", say("PageReportLater", language_of(request)), gr.File(visible=False)
 
 
 def with_result(steps: Generator[Step, None, Any]) -> Generator[Any, None, None]:
@@ -837,7 +845,9 @@ def show_source(source: str) -> tuple[Any, Any]:
 def voice_choices(language: str) -> list[tuple[Any, str]]:
     """Names of the synthetic voices, those of a language, or of all; "" first, for whoever reads it."""
     voices = [one for one in catalogue() if one.language == language or (not language and not one.is_robotic)]
-    return [(word("PageSpeakerFirst"), ""), *((f"{one.title} · {one.language}", one.name) for one in voices)]
+    named = Counter(one.title for one in voices)
+    titles = [f"{one.title} · {one.language}" + f" · {one.engine}" * (named[one.title] > 1) for one in voices]
+    return [(word("PageSpeakerFirst"), ""), *zip(titles, (one.name for one in voices), strict=True)]
 
 
 def show_voices(language: str) -> list[Any]:
@@ -871,21 +881,23 @@ class Seen:
         return self.to_place or len(self.faces) > 1
 
 
-def look(request: gr.Request, portrait: str | None, kept: dict[str, str], framing: str) -> tuple[Any, ...]:
-    """Find the faces in a new picture, and recall what was clicked in it.
+def look(
+    request: gr.Request, portrait: str | None, kept: dict[str, str], framing: str, given: str = ""
+) -> tuple[Any, ...]:
+    """Find the faces in a new picture, and recall what was clicked in it, unless points were given with it.
 
     Returns:
         What was found; the points clicked; the fields for points and for both faces; and what `shown_faces` gives.
     """
-    seen, points = Seen(), ""
+    seen, points = Seen(), given
     with suppress(AvatarError):  # told when the clip is made
         if portrait:
             picture = media.load_portrait(Path(portrait))
             faces = find_faces(picture)
             sure = tuple(face for face in faces if face.score >= SURE)
             seen = Seen(sure, not sure, rigs.picture_hash(picture))
-            points = (kept or {}).get(seen.hash, "") if seen.to_place else ""
-    placed = list(read_points(points)) if points else []
+            points = given or ((kept or {}).get(seen.hash, "") if seen.to_place else "")
+    placed = list(read_points(points)) if points and seen.to_place else []
     return seen, placed, points, "", "", *shown_faces(request, portrait, seen, placed, "", "", framing)
 
 
@@ -990,18 +1002,20 @@ def use_variant(seeds: list[int], number: int, request: gr.Request) -> tuple[str
     return str(seeds[number]), say("PageVariantChosen", language_of(request), seed=seeds[number])
 
 
-def say_waiting(request: gr.Request, *_: Any) -> tuple[Any, Any, Any]:
-    """What stands in the status line until a place is free, a Cancel that can be pressed, and no Resume meanwhile."""
-    return say("PageWaiting", language_of(request)), gr.Button(interactive=True), gr.Button(visible="hidden")
+def say_waiting(request: gr.Request, *given: Any) -> tuple[Any, ...]:
+    """What stands in the status line until a place is free, a Cancel that can be pressed, no Resume meanwhile, and the
+    inputs CHECKED of what is begun."""
+    made_from = dict(zip(CHECKED, given, strict=True)) if given else None
+    return say("PageWaiting", language_of(request)), gr.Button(interactive=True), gr.Button(visible="hidden"), made_from
 
 
 def show_example(row: dict[str, str], request: gr.Request) -> tuple[Any, ...]:
     """An example's inputs and its finished clip."""
     language = language_of(request)
     picture, voice, clip = (str(EXAMPLES / row[column]) for column in ("portrait", "voice", "clip"))
-    fields = picture, voice, None, "", "", "", row["points"], row["text"], row["language"]
+    fields = picture, voice, None, "", row["points"], row["text"], row["language"]
     about_clip = clip, say("PageExampleShown", language), "", gr.skip(), None
-    return "recording", *show_source("recording"), Seen(), gr.Column(visible=False), *fields, *about_clip
+    return "recording", *show_source("recording"), *fields, *about_clip
 
 
 def say_ended(shown: str, job: str, request: gr.Request) -> tuple[Any, Any, Any]:
@@ -1118,7 +1132,8 @@ CSS = """
 #switch {flex: none; align-self: center}
 #variants video {aspect-ratio: 1}
 #result {position: sticky; top: 1rem; align-self: flex-start}
-#clip {aspect-ratio: 1}
+#clip:not(:has(video)) {aspect-ratio: 1}  /* the place of the clip to come */
+#clip video {max-height: 80vh}
 #speech {min-height: 0}
 body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's times and buttons, readable */
 #speech .wrap {min-height: 9rem}
@@ -1126,7 +1141,8 @@ body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's tim
 :is(#plan, #measured) table {font-size: .875rem}
 :is(#plan, #measured) :is(th, td) {padding: .25rem .5rem; overflow-wrap: normal; word-break: normal}
 #measured td:nth-child(n + 2):nth-child(-n + 4) {white-space: nowrap}
-#chart img {width: 100%}
+#chart {overflow-x: auto}
+#chart img {width: 100%; min-width: 36rem}  /* a phone scrolls in it */
 #caption-files td:last-child {display: none}  /* its crosses would take files away that are only shown */
 :is(#caption-files, #report-file) a {color: var(--body-text-color)}
 @media (max-width: 40rem) {  /* what a figure means goes below it: beside it, a phone would have to scroll */
@@ -1208,7 +1224,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                         allow_custom_value=True,  # robotic voices of a hundred languages
                         label=word("PageSpeakerLabel"),
                         elem_id="voice",
-                        min_width=120,
+                        min_width=200,
                     )
                     speaking_speed = gr.Slider(
                         SLOWEST, FASTEST, RenderRequest.speed, step=0.05, label=word("PageSpeedLabel"), elem_id="speed"
@@ -1411,7 +1427,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 measured = gr.Markdown(elem_id="measured")
                 as_file = gr.File(label=word("PageReportFile"), interactive=False, elem_id="report-file")
     pending = gr.BrowserState("", storage_key=JOB_KEY, secret=JOB_SECRET)
-    variant_seeds = gr.State([])
+    variant_seeds, made_from = gr.State([]), gr.State(None)
     seen, placed = gr.State(Seen()), gr.State([])
     kept = gr.BrowserState({}, storage_key=POINTS_KEY, secret=JOB_SECRET)
 
@@ -1450,7 +1466,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     checked = make.click(
         say_waiting,
         checked_inputs,
-        [status, cancel, again],
+        [status, cancel, again, made_from],
         validator=validate,
         show_progress="hidden",
         concurrency_limit=None,
@@ -1466,7 +1482,12 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         concurrency_id="renders",
     )
     waited = again.click(
-        say_waiting, None, [status, cancel, again], show_progress="hidden", queue=False, api_visibility="private"
+        say_waiting,
+        None,
+        [status, cancel, again, made_from],
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
     )
     resumed = waited.success(
         resume,
@@ -1480,7 +1501,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     tried = try_variants.click(
         say_waiting,
         checked_inputs,
-        [status, cancel, again],
+        [status, cancel, again, made_from],
         validator=validate,
         show_progress="hidden",
         concurrency_limit=None,
@@ -1527,7 +1548,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             api_visibility="private",
         ).then(None, captions_on, None, js=CAPTIONS_ON, api_visibility="private").then(
             report_shown,
-            [source, script, second_speech, clip, portrait, face, points],
+            [made_from, clip],
             [chart, measured, as_file],
             show_progress="hidden",
             api_visibility="private",
@@ -1547,13 +1568,14 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
     cancel.click(None, None, [status, cancel], cancels=[made, resumed, tried], js=CANCEL, api_visibility="private")
     captions_on.input(None, captions_on, None, js=CAPTIONS_ON, api_visibility="private")
     drawn_faces = [faces_box, faces_hint, outlines, back]
+    looked = [seen, placed, points, face, second_face, *drawn_faces]
     picked = [placed, points, face, second_face, kept, *drawn_faces]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     gr.on(
         [portrait.input, portrait.clear],
         look,
         [portrait, kept, framing],
-        [seen, placed, points, face, second_face, *drawn_faces],
+        looked,
         **quiet,
     )
     framing.change(
@@ -1616,14 +1638,10 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                 source,
                 typed,
                 recorded,
-                seen,
-                faces_box,
                 portrait,
                 speech,
                 second_speech,
                 seed,
-                face,
-                second_face,
                 points,
                 text,
                 language,
@@ -1633,11 +1651,15 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             api_visibility="private",
         )
         shown.success(None, js=IN_SIGHT, api_visibility="private")
+        shown.success(look, [portrait, kept, framing, points], looked, **quiet)
     demo.load(
         find_pending, pending, [pending, status], queue=False, show_progress="hidden", api_visibility="private"
     ).then(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
 
 demo.queue(max_size=QUEUE_LENGTH, api_open=False)  # closed: no call goes round the queue
+# Seconds between two looks for work. Gradio looks a thousand times a second except on Windows, whose values these are:
+# 4 % of a core for a page that nobody visits.
+demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = 0.05, 0.1
 
 LAUNCH: dict[str, Any] = {
     "theme": THEME,

@@ -14,9 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.errors import OutputNotWritable
 from pipeline.face import Face
-from pipeline.files import written_whole
+from pipeline.files import write_text
 from pipeline.generators import as_share
 from pipeline.plan import Box, ClipPlan
 from pipeline.texts import Notice
@@ -345,7 +344,7 @@ def write_srt(lines: Iterable[Line], path: Path) -> None:
         f"{number}\n{_time(line.start, ',')} --> {_time(line.end, ',')}\n{line.text.translate(SRT_SIGNS)}\n"
         for number, line in enumerate(_dashed(cut(lines)), start=1)
     ]
-    _write("\n".join(blocks), path)
+    write_text(Path(path), "\n".join(blocks))
 
 
 def write_vtt(lines: Iterable[Line], path: Path, *, names: Sequence[str] = SPEAKERS) -> None:
@@ -367,7 +366,7 @@ def write_vtt(lines: Iterable[Line], path: Path, *, names: Sequence[str] = SPEAK
         f"{_time(line.start, '.')} --> {_time(line.end, '.')}\n{voices[line.speaker]}{line.text.translate(VTT_SIGNS)}\n"
         for line in captions
     ]
-    _write("\n".join(["WEBVTT\n", *blocks]), path)
+    write_text(Path(path), "\n".join(["WEBVTT\n", *blocks]))
 
 
 def write(lines: Iterable[Line], clip: Path) -> tuple[Path, ...]:
@@ -386,14 +385,6 @@ def _time(seconds: float, point: str) -> str:
     """Hours, minutes, seconds and milliseconds."""
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
-
-
-def _write(text: str, path: Path) -> None:
-    try:
-        with written_whole(Path(path)) as part:
-            part.write_bytes(text.encode("utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise OutputNotWritable(path=str(path)) from error
 
 
 # --- when entered words are spoken ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline import captions, face, media, separation
 from pipeline.engine import Speaker, Step
-from pipeline.errors import SecondFaceMissing
+from pipeline.errors import OptionUnused, SecondFaceMissing
 from pipeline.face import Face
 from pipeline.media import Speech
 from pipeline.plan import plan_clip
@@ -84,6 +84,9 @@ def cast(request: RenderRequest, portrait: np.ndarray, folder: Path) -> Generato
     is_script = request.speech is None
     # Faces first, and whether the framing holds them: a long script takes minutes to say.
     num = num_speakers(request.script) if is_script else 1 + (request.second_speech is not None)
+    for option in ("second_voice", "second_face", "second_points"):
+        if num == 1 and getattr(request, option) is not None:
+            raise OptionUnused(option=option, needs='"B:"' if is_script else "second_speech")
     faces = _faces(request, portrait, num)
     boxes = [one.box for one in faces]
     plan_clip(seconds=1, size=request.size, picture_size=portrait.shape[:2], faces=boxes, framing=request.framing)

@@ -6,7 +6,7 @@
     │                 FacesTooFarApart PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
-    │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear
+    │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear OptionUnused
     ├── VoiceError     ScriptEmpty VoiceUnknown VoiceSpeaksOther VoiceNotReady VoiceMissing VoiceFailed
     │                 VoiceFileUnknown
     ├── EngineError    EngineUnavailable ModelFileDamaged PresetUnavailable ProcessesUnsuited PlanDoesNotFit
@@ -179,6 +179,10 @@ class SpeedUnsupported(RequestError):
 
 class SpeakersUnclear(RequestError):
     """A script and a recording at once, neither of them, or a second recording alone. Values: count."""
+
+
+class OptionUnused(RequestError):
+    """Something was asked for that only counts together with what was not given. Values: option, needs."""
 
 
 class VoiceError(AvatarError):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DiskFull, SpaceMissing
+from pipeline.errors import DiskFull, OutputNotWritable, SpaceMissing
 from pipeline.units import MEBIBYTE
 
 PART = ".part"  # ends the name of a file that is being written
@@ -43,6 +43,35 @@ def write_json(path: Path, value: Any) -> None:
     """A small file, whole or not at all; errors are those of `written_whole`."""
     with written_whole(path) as part:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file in UTF-8, whole or not at all.
+
+    Raises:
+        DiskFull, OutputNotWritable.
+    """
+    try:
+        with written_whole(path) as part:
+            part.write_bytes(text.encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise OutputNotWritable(path=str(path)) from error
+
+
+def require_place(path: Path) -> None:
+    """Ask, before work begins, whether a file can be written there.
+
+    Raises:
+        OutputNotWritable: it cannot.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputNotWritable(path=str(path))
+        part.touch(exist_ok=False)
+        part.unlink()
+    except (OSError, ValueError) as error:
+        raise OutputNotWritable(path=str(path)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,10 @@
 """Work that tells how far it is while it goes on: parts of it as shares of a whole, and the whole taken to its end."""
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+Told = TypeVar("Told")
+Result = TypeVar("Result")
 
 
 def as_share(start: float, stop: float, work: Generator[float | None, None, Any]) -> Generator[float, None, Any]:
@@ -13,10 +16,15 @@ def as_share(start: float, stop: float, work: Generator[float | None, None, Any]
             return finished.value
 
 
-def to_end(work: Generator[Any, None, Any]) -> Any:
-    """Do the work without telling how far it is; what it returns."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as finished:
-            return finished.value
+def to_end(work: Generator[Told, None, Result], tell: Callable[[Told], object] | None = None) -> Result:
+    """Do all of the work, handing what it yields to `tell`; what it returns. What `tell` raises ends the work."""
+    try:
+        while True:
+            told = next(work)
+            if tell is not None:
+                tell(told)
+    except StopIteration as finished:
+        result: Result = finished.value
+        return result
+    finally:
+        work.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline import captions, hardware, jobs, media
 from pipeline.cast import cast
 from pipeline.engine import Engine, Scene, Step
+from pipeline.generators import to_end
 from pipeline.request import RenderRequest, RenderResult
 
 OnStep = Callable[[Step], None]
@@ -28,7 +29,7 @@ def render(request: RenderRequest, on_step: OnStep = ignore_steps) -> RenderResu
     Raises:
         AvatarError: what a visitor can mend, in their words. Nothing half-written is left.
     """
-    return finish(render_steps(request), on_step)
+    return to_end(render_steps(request), on_step)
 
 
 def resume(job: str, on_step: OnStep = ignore_steps) -> RenderResult:
@@ -41,19 +42,7 @@ def resume(job: str, on_step: OnStep = ignore_steps) -> RenderResult:
     Raises:
         AvatarError: as `render`; and the job is gone, damaged, at work elsewhere, or was begun by another version.
     """
-    return finish(resume_steps(jobs.find(job)), on_step)
-
-
-def finish(steps: Generator[Step, None, RenderResult], on_step: OnStep = ignore_steps) -> RenderResult:
-    """Take a render to its end, telling every Step."""
-    try:
-        while True:
-            on_step(next(steps))
-    except StopIteration as finished:
-        result: RenderResult = finished.value
-        return result
-    finally:
-        steps.close()
+    return to_end(resume_steps(jobs.find(job)), on_step)
 
 
 def render_steps(request: RenderRequest, engine: Engine | None = None) -> Generator[Step, None, RenderResult]:

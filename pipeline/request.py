@@ -14,6 +14,7 @@ from pipeline.errors import (
     EngineUnknown,
     FramingUnknown,
     LanguageUnknown,
+    OptionUnused,
     PointsUnreadable,
     SizeUnsupported,
     SpeakersUnclear,
@@ -36,6 +37,15 @@ MAX_STEPS = 100  # twice the published count; beyond, nothing is gained
 REHEARSED_SIZE, REHEARSED_STEPS = 256, 6  # pixels; a minute or two on two cores, where the real course takes hours
 MAX_SEED = 2**31 - 1  # what a page's number field and every generator in use can hold
 SMALLEST_SIZE, LARGEST_SIZE, SIZE_MULTIPLE = 256, 1080, 8  # pixels; below, lips are a few pixels; above, no CPU follows
+
+COUNTS_WITH = {  # what does nothing unless the other is given: refused, as nobody would notice
+    "voice": "script",
+    "second_voice": "script",
+    "speed": "script",
+    "text": "speech",
+    "second_start": "second_speech",
+    "second_text": "second_speech",
+}
 
 RESERVED = re.compile(r"<(?:image|pad|unk|\|[^|<>]*\|)>")  # words of the avatar's tokenizers; text.py has the last word
 
@@ -147,6 +157,9 @@ class RenderRequest:
         num_voices = (self.speech is not None or self.second_speech is not None) + bool(self.script.strip())
         if num_voices != 1 or (self.speech is None and self.second_speech is not None):
             raise SpeakersUnclear(count=num_voices)
+        for name, needed in COUNTS_WITH.items():
+            if getattr(self, name) != getattr(type(self), name) and not getattr(self, needed):
+                raise OptionUnused(option=name, needs=needed)
         for name in ("points", "second_points"):
             if (given := getattr(self, name)) is not None:
                 points = tuple((float(x), float(y)) for x, y in given)

@@ -227,6 +227,12 @@ TEXTS: dict[str, Text] = {
         "Un clip demande soit un enregistrement (et un second si deux personnes parlent), soit un texte à lire; reçu : "
         "{count}. Donnez l'un ou l'autre.",
     ),
+    "OptionUnused": Text(
+        "{option} was given, but it only counts together with {needs}, which was not. Leave {option} out, or give "
+        "{needs}.",
+        "{option} a été donné, mais ne compte qu'avec {needs}, qui ne l'a pas été. Retirez {option}, ou donnez "
+        "{needs}.",
+    ),
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
         "La description contient {word}, que le modèle prend pour une commande. Retirez-le.",
@@ -689,6 +695,10 @@ TEXTS: dict[str, Text] = {
         "Only {count} of {total} sentences were spoken: a clip lasts {minutes} minutes at most. Left out from: {words}",
         "Seules {count} des {total} phrases ont été lues : un clip dure {minutes} minutes au plus. La suite, à partir "
         "de ceci, est laissée de côté : {words}",
+    ),
+    "ScriptLabelsRead": Text(
+        "{labels} at the beginning of a line is read aloud. Only A: and B:, in capitals, say who speaks.",
+        "{labels} au début d'une ligne est lu à voix haute. Seuls A: et B:, en majuscules, disent qui parle.",
     ),
     "ScriptLeftOut": Text(
         "Words in another alphabet, which the voice cannot read, were left out: {words}",
@@ -1198,9 +1208,9 @@ TEXTS: dict[str, Text] = {
         "The command line was not understood ({detail}). {program} --help explains it.",
         "La ligne de commande n'a pas été comprise ({detail}). {program} --help l'explique.",
     ),
-    "CliNotMp4": Text(
-        "The clip is an mp4: give -o a name that ends in .mp4, not {name}.",
-        "Le clip est un mp4 : donnez à -o un nom qui se termine par .mp4, et non {name}.",
+    "CliEnding": Text(
+        "{option} needs a name that ends in {ending}, not {name}.",
+        "{option} demande un nom qui se termine par {ending}, et non {name}.",
     ),
     "CliTextUnreadable": Text(
         "The words in {name} are not UTF-8 text. Save the file as UTF-8.",
@@ -1355,6 +1365,15 @@ TEXTS: dict[str, Text] = {
     "DoctorNoSounds": Text(
         "no recogniser of speech sounds, so that the mouth follows loudness alone: {detail}",
         "aucun outil pour reconnaître les sons, la bouche suit donc le seul volume : {detail}",
+    ),
+    "DoctorVoices": Text("scripts are read naturally in: {languages}", "textes lus naturellement en : {languages}"),
+    "DoctorRobotic": Text(
+        "{count} more languages are read by the robotic voices of espeak-ng",
+        "{count} autres langues sont lues par les voix robotiques d'espeak-ng",
+    ),
+    "VoicesPathWrong": Text(
+        "PORTRAIT_VOICES names {path}, where Kokoro's network is not. Correct it, or unset it.",
+        "PORTRAIT_VOICES désigne {path}, où le réseau de Kokoro n'est pas. Corrigez-le, ou retirez-le.",
     ),
     "DoctorFault": Text("{what}: {detail}", "{what} : {detail}"),
     "DoctorGpu": Text("graphics card: {name}", "carte graphique : {name}"),
@@ -1569,6 +1588,10 @@ TEXTS: dict[str, Text] = {
         "Écoutez d'abord le texte : sa durée décide de ce que demande le clip.",
     ),
     "PageNotSpoken": Text("It was not spoken", "Cela n'a pas été dit"),
+    "PageReportLater": Text(
+        "The picture of this clip is not on this page any more. `python -m pipeline report` measures any clip.",
+        "L'image de ce clip n'est plus sur cette page. `python -m pipeline report` mesure n'importe quel clip.",
+    ),
     "PageReportPlot": Text("Voice, sounds and mouth in time", "Voix, sons et bouche dans le temps"),
     "PageAmountImpossible": Text(
         "Motion and expression are numbers from 0 to 1.", "Mouvement et expression sont des nombres de 0 à 1."

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import captions, errors, face, media
+from pipeline.generators import to_end
 from pipeline.plan import FPS, Box, ClipPlan
 from pipeline.voice.spoken import Line
 from tests.conftest import EXAMPLES, tone
-from tests.generators import finish
 
 FRENCH = (
     "Bonjour ! Je reviens du dépanneur. Il fait frette dehors, mais le café est encore bien chaud. Veux-tu qu'on jase "
@@ -236,7 +236,7 @@ def test_sentences_are_found_on_both_sides_of_a_pause():
         "My portrait has been hanging on this wall for more than two hundred years. "
         "Nobody ever asked me what I was thinking about."
     )
-    lines, notices = finish(captions.time_words(speech.waveform, text, "en"))
+    lines, notices = to_end(captions.time_words(speech.waveform, text, "en"))
     assert not notices and " ".join(line.text for line in lines) == text and len(lines) == 2
     level = np.convolve(np.square(speech.waveform), np.ones(800) / 800, "same")
     quiet = level < level.max() / 1000
@@ -254,7 +254,7 @@ def test_sentences_are_found_on_both_sides_of_a_pause():
 def test_words_that_do_not_fit_are_spread_over_the_speech_and_that_is_told(language):
     pause = np.zeros(3 * 16_000)
     waveform = np.concatenate([pause, tone(2.0), pause, tone(2.0)]).astype(np.float32)
-    lines, notices = finish(captions.time_words(waveform, "Eins, zwei, drei. Und vier, fünf, sechs!", language))
+    lines, notices = to_end(captions.time_words(waveform, "Eins, zwei, drei. Und vier, fünf, sechs!", language))
     assert [notice.key for notice in notices] == ["CaptionsEstimated"]
     assert words_of("".join(line.text for line in lines)) == "Eins,zwei,drei.Undvier,fünf,sechs!"
     assert lines[0].start == pytest.approx(3, abs=0.1) and lines[-1].end == pytest.approx(10, abs=0.1)
@@ -264,7 +264,7 @@ def test_words_that_do_not_fit_are_spread_over_the_speech_and_that_is_told(langu
 @given(anything, st.sampled_from(["en", "fr", "zz"]))
 def test_any_text_is_timed_in_order_within_any_sound(text, language):
     waveform = np.zeros(6_400, np.float32)  # the shortest, and silent
-    lines, _ = finish(captions.time_words(waveform, text, language))
+    lines, _ = to_end(captions.time_words(waveform, text, language))
     assert words_of("".join(line.text for line in lines)) == words_of(text) or not words_of(text)
     starts = [line.start for line in lines]
     assert starts == sorted(starts) and all(0 <= line.start <= line.end for line in lines)

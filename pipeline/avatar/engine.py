@@ -210,10 +210,12 @@ def _settled(request: RenderRequest, speakers: Sequence[Speaker]) -> RenderReque
     for prefix, speaker in zip(("", "second_"), speakers, strict=False):
         recordings |= {f"{prefix}speech": speaker.speech.path}
         if request.script:
-            recordings |= {f"{prefix}text": speaker.text, f"{prefix}voice": None}
+            recordings |= {f"{prefix}text": speaker.text}
     if len(speakers) > 1:
         recordings["second_start"] = speakers[1].start
-    return replace(request, script="", **recordings)
+    if request.script:
+        recordings |= {"script": "", "voice": None, "second_voice": None, "speed": RenderRequest.speed}
+    return replace(request, **recordings)
 
 
 def _as_list(box: Box) -> list[float]:

@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.cli import NOT_UNDERSTOOD
@@ -37,6 +38,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(NOT_UNDERSTOOD, say("CliNotUnderstood", self.language, detail=message, program=self.prog) + "\n")
+
+
+def wrong_ending(option: str, path: Path | None, ending: str, language: str) -> str:
+    """What is wrong with the name of a file to be written; "" for nothing, as for no name. It protects the picture that
+    was meant to be read."""
+    if path is None or path.suffix.lower() == ending:
+        return ""
+    return say("CliEnding", language, option=option, ending=ending, name=path.name)
 
 
 def decimal(language: str, smallest: float, largest: float) -> Callable[[str], float]:

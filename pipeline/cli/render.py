@@ -13,15 +13,15 @@ from tqdm import tqdm
 from pipeline import AvatarError, RenderRequest, RenderResult, hardware, media, render_steps, rigs
 from pipeline.avatar.costs import PRESETS
 from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED, STOPPED
-from pipeline.cli.parser import PROGRAM, decimal, whole_number
+from pipeline.cli.parser import PROGRAM, decimal, whole_number, wrong_ending
 from pipeline.cli.weights import accept_licence
 from pipeline.direction import MOODS
 from pipeline.engine import Step
 from pipeline.errors import FaceUncertain, FileMissing, PortraitWithoutFace
+from pipeline.generators import to_end
 from pipeline.hardware import Placement
 from pipeline.media import MAX_SECONDS
 from pipeline.plan import FRAMINGS
-from pipeline.render import finish
 from pipeline.request import (
     CAPTIONS,
     ENGINES,
@@ -228,8 +228,9 @@ class Progress:
 
 def run(options: argparse.Namespace, language: str) -> int:
     """Make the clip that was asked for."""
-    if options.output is not None and options.output.suffix.lower() != ".mp4" and not options.output.is_dir():
-        print(say("CliNotMp4", language, name=options.output.name), file=sys.stderr)
+    is_folder = options.output is not None and options.output.is_dir()
+    if not is_folder and (wrong := wrong_ending("-o", options.output, ".mp4", language)):
+        print(wrong, file=sys.stderr)
         return NOT_UNDERSTOOD
     try:
         text = options.text if options.text_file is None else read_words(options.text_file)
@@ -330,7 +331,7 @@ def watch(language: str, begin: Callable[[], Generator[Step, None, RenderResult]
     """Show a render's progress and tell its end; the exit code."""
     progress = Progress(language)
     try:
-        result = finish(begin(), progress)
+        result = to_end(begin(), progress)
     except AvatarError as error:
         progress.close()
         print(error.text(language), file=sys.stderr)

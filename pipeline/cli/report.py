@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import DONE, REFUSED
-from pipeline.cli.parser import whole_number
+from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
+from pipeline.cli.parser import whole_number, wrong_ending
 from pipeline.cli.render import HIGHEST_FACE, Progress
-from pipeline.errors import AvatarError, OutputNotWritable
+from pipeline.errors import AvatarError
+from pipeline.files import require_place, write_text
+from pipeline.generators import to_end
 from pipeline.request import read_points
 from pipeline.texts import say
 
@@ -20,7 +22,7 @@ def add(commands: Any, language: str) -> None:
     command = commands.add_parser("report", help=explained, description=explained, language=language)
     command.add_argument("clip", metavar="CLIP", type=Path, help=say("CliReportClip", language))
     command.add_argument("portrait", metavar="PORTRAIT", type=Path, help=say("CliReportPortrait", language))
-    command.add_argument("--json", metavar="FILE", type=Path, help=say("CliReportJson", language))
+    command.add_argument("--json", metavar="FILE.json", type=Path, help=say("CliReportJson", language))
     command.add_argument("--plot", metavar="FILE.svg", type=Path, help=say("CliReportPlot", language))
     command.add_argument(
         "--face", metavar="N", type=whole_number(language, 1, HIGHEST_FACE), help=say("CliFace", language)
@@ -32,20 +34,21 @@ def run(options: argparse.Namespace, language: str) -> int:
     """Measure the clip, print the figures and what they mean, write what was asked for."""
     from pipeline.report import plot, report_steps, table  # half a second that no other command needs
 
+    places = {"--json": (options.json, ".json"), "--plot": (options.plot, ".svg")}
+    if wrong := [told for name, place in places.items() if (told := wrong_ending(name, *place, language))]:
+        print(*wrong, sep="\n", file=sys.stderr)
+        return NOT_UNDERSTOOD
     progress = Progress(language)
     try:
+        for wanted in filter(None, (options.json, options.plot)):
+            require_place(wanted)
         points = read_points(" ".join(options.points)) if options.points else None
         steps = report_steps(options.clip, options.portrait, face=options.face, points=points)
-        while True:
-            try:
-                progress(next(steps))
-            except StopIteration as finished:
-                report = finished.value
-                break
+        report = to_end(steps, progress)
         if options.json is not None:
-            write(options.json, json.dumps(report.as_json(), ensure_ascii=False, indent=2) + "\n")
+            write_text(options.json, json.dumps(report.as_json(), ensure_ascii=False, indent=2) + "\n")
         if options.plot is not None:
-            write(options.plot, plot(report, language))
+            write_text(options.plot, plot(report, language))
     except AvatarError as error:
         progress.close()
         print(error.text(language), file=sys.stderr)
@@ -58,15 +61,3 @@ def run(options: argparse.Namespace, language: str) -> int:
     for finding in report.findings:
         print(finding.text(language))
     return DONE
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        OutputNotWritable: it cannot be.
-    """
-    try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except (OSError, ValueError) as error:
-        raise OutputNotWritable(path=path) from error

@@ -2,15 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline import AvatarError
 from pipeline.cli import DONE, NOT_UNDERSTOOD, REFUSED
-from pipeline.cli.parser import PROGRAM, decimal
+from pipeline.cli.parser import PROGRAM, decimal, wrong_ending
 from pipeline.cli.render import Progress
-from pipeline.engine import Step
+from pipeline.files import require_place
+from pipeline.generators import to_end
 from pipeline.request import FASTEST, SLOWEST
 from pipeline.texts import say
 
@@ -43,18 +45,22 @@ def run(options: argparse.Namespace, language: str) -> int:
     if (options.say is None) != (options.output is None):
         print(say("CliVoicesSayWhere", language), file=sys.stderr)
         return NOT_UNDERSTOOD
+    if wrong := wrong_ending("-o", options.output, ".wav", language):
+        print(wrong, file=sys.stderr)
+        return NOT_UNDERSTOOD
     progress = Progress(language)
     try:
         if options.download:
-            finish(files.fetch(), progress)
+            to_end(files.fetch(), progress)
         elif options.file is not None:
             print(files.adopt(options.file))
         elif options.say is not None:
             voices = (options.voice, options.second_voice)
-            spoken = finish(
+            require_place(options.output)
+            spoken = to_end(
                 speak.speak(options.say, language=options.lang, voices=voices, speed=options.speed), progress
             )
-            speak.write_wav(sum(spoken.waveforms), spoken.sample_rate, options.output)
+            speak.write_wav(np.sum(spoken.waveforms, axis=0), spoken.sample_rate, options.output)
             progress.close()
             for notice in spoken.notices:
                 print(notice.text(language), file=sys.stderr)
@@ -67,15 +73,6 @@ def run(options: argparse.Namespace, language: str) -> int:
         print(error.text(language), file=sys.stderr)
         return REFUSED
     return DONE
-
-
-def finish(steps: Generator[Step, None, Any], progress: Progress) -> Any:
-    """Do all of the work, shown as it goes on; what it returns."""
-    while True:
-        try:
-            progress(next(steps))
-        except StopIteration as finished:
-            return finished.value
 
 
 def print_voices(speak: Any, only: str | None, language: str) -> None:

@@ -172,6 +172,11 @@ def adopt(path: Path) -> Path:
     return target
 
 
+def is_named(path: Path) -> bool:
+    """Whether `path` is the network by its length, or a folder that holds it."""
+    return next(_named(path), None) is not None
+
+
 def _candidates() -> Iterator[tuple[Path, ...]]:
     """Every place where it may be, the one the user names first."""
     if chosen := hardware.voices_path():

@@ -26,6 +26,7 @@ PARAGRAPH_PAUSE = 0.9
 TURN_PAUSE = 0.35  # from one speaker to the other: shorter than one's own, people answer quickly
 
 SPEAKER = re.compile(r"[*_]{0,2}([AB])[*_]{0,2}\s*[:：][*_]{0,2}(?=\s|$)\s*(.*)")
+LABEL = re.compile(r"[a-zC-Z]\s*[:：](?=\s|$)")  # what may have been meant as one
 ENDS = ".!?…。！？؟।‼⁇⁈⁉"
 # A sentence ends at these signs and what closes with them, before a space; where no spaces are written, at once.
 END = re.compile(
@@ -101,6 +102,12 @@ def turns(text: str) -> Iterator[tuple[int, list[str]]]:
             lines.append(line)
     if any(line.strip() for line in lines):
         yield speaker, _paragraphs(lines)
+
+
+def labels_read(script: str) -> list[str]:
+    """What begins a line like a speaker's letter and is none, "a:" or "C:"; it is read aloud."""
+    found = (LABEL.match(line.strip()) for line in clean(script).split("\n"))
+    return list(dict.fromkeys(label[0].strip() for label in found if label))
 
 
 def num_speakers(script: str) -> int:

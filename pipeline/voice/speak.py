@@ -5,7 +5,7 @@ Sentences come from script.py, sound from the synthesisers; what a mouth makes o
 
 import time
 import wave
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage, signal
 
+from pipeline import hardware
 from pipeline.engine import Step
 from pipeline.errors import (
     DiskFull,
@@ -29,20 +30,23 @@ from pipeline.errors import (
     VoiceUnknown,
 )
 from pipeline.files import written_whole
+from pipeline.hardware import Finding
 from pipeline.media import MAX_SECONDS
 from pipeline.request import FASTEST, SLOWEST
 from pipeline.texts import Notice
+from pipeline.voice import files
 from pipeline.voice.espeak import Espeak
 from pipeline.voice.hibari import Hibari
 from pipeline.voice.kokoro import Kokoro
 from pipeline.voice.language import detect_language
-from pipeline.voice.script import Sentence, left_out, read_script
+from pipeline.voice.script import Sentence, labels_read, left_out, read_script
 from pipeline.voice.spoken import Line, Mark, Spoken
 from pipeline.voice.synthesiser import Synthesiser, Utterance, VoiceChoice
 
 __all__ = [
     "catalogue",
     "detect_language",
+    "examine",
     "known_language",
     "languages",
     "robotic_missing",
@@ -82,6 +86,24 @@ def catalogue() -> list[VoiceChoice]:
 def voices_of(language: str) -> list[tuple[VoiceChoice, Notice | None]]:
     """The voices of one language, the best first, and what is missing to use each, None for nothing."""
     return [(choice, one.status(language)) for one in SYNTHESISERS for choice in one.voices(language)]
+
+
+def examine() -> Iterator[Finding]:
+    """Which languages are read aloud here, and what the others need."""
+    natural = [one for one in FIRST_LANGUAGES if any(not missing for _, missing in _natural(one))]
+    yield Finding(Notice("DoctorVoices", {"languages": ", ".join(natural)}), good=bool(natural))
+    lacking = {missing.key: missing for one in FIRST_LANGUAGES for _, missing in _natural(one) if missing}
+    for missing in lacking.values():
+        yield Finding(missing, good=None)
+    if (chosen := hardware.voices_path()) and not files.is_named(chosen):
+        yield Finding(Notice("VoicesPathWrong", {"path": str(chosen)}), good=False)
+    robotic = robotic_missing()
+    told = Notice("DoctorRobotic", {"count": len(languages()) - len(FIRST_LANGUAGES)})
+    yield Finding(robotic or told, good=None if robotic else True)
+
+
+def _natural(language: str) -> list[tuple[VoiceChoice, Notice | None]]:
+    return [(choice, missing) for choice, missing in voices_of(language) if not choice.is_robotic]
 
 
 def robotic_missing() -> Notice | None:
@@ -177,6 +199,8 @@ def speak(
         yield Step("StageSpeaking", number + 1, len(sentences))
     if not lines:
         raise ScriptEmpty(length=len(script))
+    if labels := labels_read(script):
+        notices.append(Notice("ScriptLabelsRead", {"labels": ", ".join(labels[:MOST_WORDS])}))
     if unread := [word for sentence in typed for word in left_out(sentence)]:
         notices.append(Notice("ScriptLeftOut", {"words": ", ".join(unread[:MOST_WORDS])}))
     num_samples = round((end + AFTER_SECONDS) * SAMPLE_RATE)

@@ -70,14 +70,14 @@ def listen(voice: str) -> dict[str, Any]:
     """Audio analysis: seconds of the first in a process and of the second."""
     from pipeline import media
     from pipeline.draft.speech import follow_speech
+    from pipeline.generators import to_end
     from pipeline.plan import FPS
-    from tests.generators import finish
 
     speech = media.load_speech(Path(voice))
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
-        finish(follow_speech(speech.waveform, int(speech.seconds * FPS)))
+        to_end(follow_speech(speech.waveform, int(speech.seconds * FPS)))
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds, "clip_seconds": speech.seconds}
 
@@ -94,8 +94,8 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
     from pipeline.draft import engine, puppet
     from pipeline.draft import stage as drawing
     from pipeline.engine import Scene
+    from pipeline.generators import to_end
     from pipeline.plan import plan_clip
-    from tests.generators import finish
 
     spent: dict[str, float] = {}
     children: list[float] = []
@@ -137,7 +137,7 @@ def stages(portrait: str, voice: str, size: str) -> dict[str, Any]:
     set_up, frames = [], []
     for _ in range(2):
         spent.clear()
-        frames = list(finish(engine.DraftEngine().perform(Scene.of(picture, speech, found), plan, seed=1)).frames)
+        frames = list(to_end(engine.DraftEngine().perform(Scene.of(picture, speech, found), plan, seed=1)).frames)
         set_up.append(spent.pop("set-up", float("nan")))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

@@ -15,10 +15,10 @@ import numpy as np
 from scipy import signal
 
 from pipeline.draft.speech import MouthTrack, follow_speech
+from pipeline.generators import to_end
 from pipeline.media import SAMPLE_RATE, load_speech
 from pipeline.plan import FPS
 from pipeline.separation import voice_only
-from tests.generators import finish
 from tests.quality.clips import known_voices, real_voices
 from tests.quality.measures import correlation
 
@@ -166,7 +166,7 @@ def mixed(voice: np.ndarray, background: np.ndarray, decibels: float) -> np.ndar
 
 def listen(waveform: np.ndarray) -> MouthTrack:
     """What the mouth does."""
-    return finish(follow_speech(waveform, len(waveform) * FPS // SAMPLE_RATE))
+    return to_end(follow_speech(waveform, len(waveform) * FPS // SAMPLE_RATE))
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def main() -> None:
             for name, voice in voices().items():
                 heard = mixed(voice, play(len(voice)), decibels)
                 started = time.process_time()
-                alone = finish(voice_only(heard))
+                alone = to_end(voice_only(heard))
                 seconds, sounded = seconds + time.process_time() - started, sounded + len(voice) / SAMPLE_RATE
                 before[background, decibels, name] = score(listen(heard), clean[name])
                 after[background, decibels, name] = score(listen(alone), clean[name])
@@ -223,7 +223,7 @@ def main() -> None:
             then, now = mean(before[key] for key in keys), mean(after[key] for key in keys)
             pairs = ((then.r, now.r), (then.r_speech, now.r_speech), (then.alone, now.alone))
             print(f"| {label} | {decibels} | " + " | ".join(f"{one:.2f} → {two:.2f}" for one, two in pairs) + " |")
-    untouched = [name for name, voice in voices().items() if finish(voice_only(voice)) is voice]
+    untouched = [name for name, voice in voices().items() if to_end(voice_only(voice)) is voice]
     print(f"\n{seconds / sounded:.3f} s of processor time a second of sound. Alone, left as they are: {untouched}.")
 
 

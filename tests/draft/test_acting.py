@@ -15,10 +15,10 @@ from pipeline.draft.motion import MOOD_SIZE, HeadTrack, move_head
 from pipeline.draft.puppet import MAP_STEP, Moment, Puppet
 from pipeline.draft.speech import MouthTrack, follow_speech
 from pipeline.face import landmarks_in, region_around
+from pipeline.generators import to_end
 from pipeline.media import load_speech
 from pipeline.plan import FPS
 from tests.draft.conftest import PORTRAITS, sit
-from tests.generators import finish
 from tests.quality.measures import on_face_axes
 
 EXAMPLE_VOICE = PORTRAITS.parent / "voices" / "english_calm_8s.wav"
@@ -234,7 +234,7 @@ def test_behind_glasses_the_mouth_tells_the_mood(closed):
 @pytest.fixture(scope="module")
 def eight_seconds():
     speech = load_speech(EXAMPLE_VOICE)
-    return finish(follow_speech(speech.waveform, round(speech.seconds * FPS)))
+    return to_end(follow_speech(speech.waveform, round(speech.seconds * FPS)))
 
 
 def test_motion_is_seen_in_order_and_still_is_still(closed, eight_seconds):

@@ -12,10 +12,10 @@ from pipeline.draft.chapters import Ear, chapters_of
 from pipeline.draft.engine import DraftEngine
 from pipeline.draft.speech import follow_speech
 from pipeline.engine import Scene, Speaker
+from pipeline.generators import to_end
 from pipeline.media import SAMPLE_RATE, Speech
 from pipeline.plan import FPS
 from tests.conftest import EXAMPLES
-from tests.generators import finish
 
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(180 * SAMPLE_RATE).astype(np.float32)
 
@@ -62,11 +62,11 @@ def scene(speech, portrait_path) -> Scene:
 
 
 def test_heard_in_chapters_a_mouth_moves_as_heard_at_once(short_chapters, scene, speech):
-    whole = finish(follow_speech(speech.waveform, 375))
+    whole = to_end(follow_speech(speech.waveform, 375))
     cut = chapters_of(speech.waveform, 375, is_known=False)
     assert len(cut) == 3
     ear = Ear(scene.speakers[0], cut, by_turns=False)
-    parts = [finish(ear.listen(number)) for number in range(3)]
+    parts = [to_end(ear.listen(number)) for number in range(3)]
     jaw, hold = (np.concatenate([getattr(part, name) for part in parts]) for name in ("jaw", "hold"))
     assert [len(part.jaw) for part in parts] == [last - first for first, last in cut]
     assert np.corrcoef(jaw, whole.jaw)[0, 1] > 0.95
@@ -76,7 +76,7 @@ def test_heard_in_chapters_a_mouth_moves_as_heard_at_once(short_chapters, scene,
 
 def test_where_chapters_meet_nothing_jumps_and_all_are_drawn(short_chapters, scene, speech):
     plan = DraftEngine().plan(scene, size=256)
-    frames = list(finish(DraftEngine().perform(scene, plan, seed=5)).frames)
+    frames = list(to_end(DraftEngine().perform(scene, plan, seed=5)).frames)
     assert len(frames) == plan.num_frames == 375
     steps = np.array([np.abs(after.astype(np.int16) - before).mean() for before, after in pairwise(frames)])
     for _, joint in chapters_of(speech.waveform, 375, is_known=False)[:-1]:
@@ -92,7 +92,7 @@ def test_a_chapter_is_heard_while_the_one_before_is_drawn(short_chapters, scene,
         return (yield from follow_speech(waveform, num_frames, **options))
 
     monkeypatch.setattr(chapters, "follow_speech", noting)
-    frames = finish(DraftEngine().perform(scene, DraftEngine().plan(scene, size=256), seed=5)).frames
+    frames = to_end(DraftEngine().perform(scene, DraftEngine().plan(scene, size=256), seed=5)).frames
     assert len(begun) == 1
     next(frames), next(frames)
     assert len(begun) == 2
@@ -102,8 +102,8 @@ def test_a_chapter_is_heard_while_the_one_before_is_drawn(short_chapters, scene,
 
 def test_a_voice_that_begins_later_is_silent_before(scene, speech):
     late = Speaker(speech, scene.speakers[0].face, start=1.0)
-    mouth = finish(Ear(late, [(0, 400)], by_turns=False).listen(0))
-    alone = finish(Ear(scene.speakers[0], [(0, 375)], by_turns=False).listen(0))
+    mouth = to_end(Ear(late, [(0, 400)], by_turns=False).listen(0))
+    alone = to_end(Ear(scene.speakers[0], [(0, 375)], by_turns=False).listen(0))
     assert mouth.jaw[:20].max() < 0.02
     assert np.corrcoef(mouth.jaw[25:], alone.jaw)[0, 1] > 0.95
 
@@ -113,7 +113,7 @@ def test_long_silences_between_turns_do_not_change_what_is_heard(scene, speech):
     spoken = speech.waveform[: 5 * SAMPLE_RATE]
     padded = np.concatenate([np.zeros(20 * SAMPLE_RATE, np.float32), spoken, np.zeros(20 * SAMPLE_RATE, np.float32)])
     speaker = Speaker(Speech(speech.path, padded, 45.0), scene.speakers[0].face)
-    turn = finish(Ear(speaker, [(0, 45 * FPS)], by_turns=True).listen(0))
-    alone = finish(follow_speech(spoken, 5 * FPS))
+    turn = to_end(Ear(speaker, [(0, 45 * FPS)], by_turns=True).listen(0))
+    alone = to_end(follow_speech(spoken, 5 * FPS))
     assert turn.jaw[: 19 * FPS].max() == turn.jaw[27 * FPS :].max() == 0
     assert np.corrcoef(turn.jaw[20 * FPS : 25 * FPS], alone.jaw)[0, 1] > 0.95

@@ -8,8 +8,8 @@ import pytest
 from pipeline import face, media
 from pipeline.draft.engine import DraftEngine
 from pipeline.engine import Scene
+from pipeline.generators import to_end
 from pipeline.plan import plan_clip
-from tests.generators import finish
 
 
 def test_the_first_frame_shows_the_face_where_the_plan_has_it(portrait_path, short_voice):
@@ -17,7 +17,7 @@ def test_the_first_frame_shows_the_face_where_the_plan_has_it(portrait_path, sho
     found = face.locate(portrait, name="portrait")
     speech = media.load_speech(short_voice)
     plan = plan_clip(seconds=speech.seconds, size=256, picture_size=portrait.shape[:2], faces=[found.box])
-    first = next(finish(DraftEngine().perform(Scene.of(portrait, speech, found), plan, seed=1)).frames)
+    first = next(to_end(DraftEngine().perform(Scene.of(portrait, speech, found), plan, seed=1)).frames)
     (seen,) = face.find_faces(first)
     scale = 256 / plan.crop.width
     expected = (found.landmarks[:, :2] - [plan.crop.left, plan.crop.top]) * scale
@@ -31,7 +31,7 @@ def test_a_clip_has_the_shape_asked_for_and_begins_as_the_picture(portrait_path,
     scene = Scene.of(portrait, media.load_speech(short_voice), face.locate(portrait, name="portrait"))
     scene = replace(scene, framing=framing)
     plan = DraftEngine().plan(scene, size=256)
-    frames = list(finish(DraftEngine().perform(scene, plan, seed=1)).frames)
+    frames = list(to_end(DraftEngine().perform(scene, plan, seed=1)).frames)
     assert len(frames) == plan.num_frames and {frame.shape for frame in frames} == {(*shape, 3)}
     left, top, width, height = (
         int(side) for side in (plan.crop.left, plan.crop.top, plan.crop.width, plan.crop.height)
@@ -45,12 +45,12 @@ def test_a_word_is_enough(portrait_path, voice_of):
     portrait = media.load_portrait(portrait_path)
     scene = Scene.of(portrait, media.load_speech(voice_of(0.4)), face.locate(portrait, name="portrait"))
     plan = DraftEngine().plan(scene, size=256)
-    assert len(list(finish(DraftEngine().perform(scene, plan, seed=1)).frames)) == plan.num_frames == 10
+    assert len(list(to_end(DraftEngine().perform(scene, plan, seed=1)).frames)) == plan.num_frames == 10
 
 
 def test_what_the_plan_has_to_say_is_said_of_the_clip(portrait_path, short_voice):
     portrait = media.load_portrait(portrait_path)
     scene = Scene.of(portrait, media.load_speech(short_voice), face.locate(portrait, name="portrait"))
     plan = DraftEngine().plan(replace(scene, framing="9:16"), size=1080)
-    take = finish(DraftEngine().perform(scene, plan, seed=1))
+    take = to_end(DraftEngine().perform(scene, plan, seed=1))
     assert plan.notices and set(map(str, plan.notices)) <= set(map(str, take.notices))

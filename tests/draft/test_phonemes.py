@@ -10,7 +10,7 @@ import pytest
 from pipeline.draft import phonemes, pronounce
 from pipeline.draft.phonemes import CLASSES, POSTERIOR_SECONDS, SAMPLE_RATE, STATES, Segment
 from pipeline.draft.speech import LEAST_BELIEF, analyse
-from tests.generators import finish
+from pipeline.generators import to_end
 from tests.quality.truth import Voice, load_voices
 
 TEN_MINUTES = 600  # seconds, the longest recording the doors let in
@@ -27,8 +27,8 @@ def french() -> Voice:
 
 
 def states_of(waveform: np.ndarray) -> np.ndarray:
-    bands = finish(analyse(waveform)).bands[: phonemes.rows_of(waveform)]
-    return finish(phonemes.hear(bands, finish(phonemes.posteriors(waveform))))
+    bands = to_end(analyse(waveform)).bands[: phonemes.rows_of(waveform)]
+    return to_end(phonemes.hear(bands, to_end(phonemes.posteriors(waveform))))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def english_states(english: Voice) -> np.ndarray:
 
 
 def words_of(voice: Voice) -> list[list[str]]:
-    said = finish(pronounce.sounds_of(voice.facts["text"], voice.facts["language"]))
+    said = to_end(pronounce.sounds_of(voice.facts["text"], voice.facts["language"]))
     return [phonemes.classes_of(word) for word in said]
 
 
@@ -64,7 +64,7 @@ def test_long_recording_is_cut_at_its_pauses() -> None:
 def in_one_pass(english: Voice) -> list[Segment]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phonemes, "quiet_cuts", lambda waveform, *_: [0, phonemes.rows_of(waveform)])
-        return finish(phonemes.recognise(states_of(english.waveform)))
+        return to_end(phonemes.recognise(states_of(english.waveform)))
 
 
 @pytest.mark.parametrize("second", [6.0, 6.8, 7.6, 8.4])
@@ -73,7 +73,7 @@ def test_phrase_across_a_join_gives_the_segments_of_one_pass(
 ) -> None:
     cut = round(second / POSTERIOR_SECONDS)
     monkeypatch.setattr(phonemes, "quiet_cuts", lambda waveform, *_: [0, cut, phonemes.rows_of(waveform)])
-    joined = finish(phonemes.recognise(states_of(english.waveform)))
+    joined = to_end(phonemes.recognise(states_of(english.waveform)))
     one, other = (
         [segment for segment in segments if abs(segment.start - second) < 1] for segments in (in_one_pass, joined)
     )
@@ -86,7 +86,7 @@ def test_phrase_across_a_join_gives_the_segments_of_one_pass(
 
 def test_nothing_is_lost_after_thirty_seconds(english: Voice) -> None:
     waveform = np.tile(english.waveform, 3)
-    table = finish(phonemes.posteriors(waveform))
+    table = to_end(phonemes.posteriors(waveform))
     rows = phonemes.rows_of(english.waveform)
     first, last = phonemes.num_emitted(table[:rows]), phonemes.num_emitted(table[-rows:])
     assert first > 80
@@ -94,7 +94,7 @@ def test_nothing_is_lost_after_thirty_seconds(english: Voice) -> None:
 
 
 def test_posteriors_are_shares_of_one(english: Voice) -> None:
-    table = finish(phonemes.posteriors(english.waveform[: 4 * SAMPLE_RATE]))
+    table = to_end(phonemes.posteriors(english.waveform[: 4 * SAMPLE_RATE]))
     assert table.shape == (200, len(CLASSES) + 1)
     np.testing.assert_allclose(table.sum(1, dtype=np.float64), 1, atol=0.01)
 
@@ -102,8 +102,8 @@ def test_posteriors_are_shares_of_one(english: Voice) -> None:
 @pytest.mark.parametrize("with_recogniser", [True, False])
 def test_ear_hears_most_sounds_of_a_voice_it_was_not_trained_on(with_recogniser: bool) -> None:
     voice = next(voice for voice in load_voices("held_out") if voice.name == "en_michael")
-    table = finish(phonemes.posteriors(voice.waveform)) if with_recogniser else None
-    states = finish(phonemes.hear(finish(analyse(voice.waveform)).bands[: phonemes.rows_of(voice.waveform)], table))
+    table = to_end(phonemes.posteriors(voice.waveform)) if with_recogniser else None
+    states = to_end(phonemes.hear(to_end(analyse(voice.waveform)).bands[: phonemes.rows_of(voice.waveform)], table))
     assert states.shape == (phonemes.rows_of(voice.waveform), len(STATES))
     truth = [
         phonemes.Segment("sil" if sound == "sil" else phonemes.CLASS_OF[sound], start, end)
@@ -118,8 +118,8 @@ def test_ear_hears_most_sounds_of_a_voice_it_was_not_trained_on(with_recogniser:
 
 def test_segments_cover_the_recording_once(english: Voice, english_states: np.ndarray) -> None:
     for segments in (
-        finish(phonemes.recognise(english_states)),
-        finish(phonemes.align(english_states, [["aa", "PP"]]))[0],
+        to_end(phonemes.recognise(english_states)),
+        to_end(phonemes.align(english_states, [["aa", "PP"]]))[0],
     ):
         assert segments[0].start == 0
         assert segments[-1].end == pytest.approx(len(english_states) * POSTERIOR_SECONDS)
@@ -135,7 +135,7 @@ def test_known_sounds_are_found_where_they_are() -> None:
         states[row : row + rows, STATES.index(viseme)] = 0.8
         row += rows
     states[26:28] = 1 / len(STATES)  # between the two like sounds there is something
-    segments, belief = finish(phonemes.align(states, [["PP", "aa", "PP"], ["PP", "ee"], ["SS"]]))
+    segments, belief = to_end(phonemes.align(states, [["PP", "aa", "PP"], ["PP", "ee"], ["SS"]]))
     assert [segment.viseme for segment in segments if segment.viseme != "sil"] == ["PP", "aa", "PP", "PP", "ee", "SS"]
     assert segments[1].start == pytest.approx(0.2 + phonemes.ROW_SHIFT)
     assert segments[-2].start == pytest.approx(1.22 + phonemes.ROW_SHIFT)
@@ -148,7 +148,7 @@ def test_pause_is_placed_between_words() -> None:
     states[:10, STATES.index("aa")] = states[30:, STATES.index("ee")] = 0.8
     states[10:30, 0] = 0.8
     for words, lips in (([["aa"], ["PP", "ee"]], 0.6), ([["aa", "PP"], ["ee"]], 0.2)):
-        segments, _ = finish(phonemes.align(states, words))
+        segments, _ = to_end(phonemes.align(states, words))
         closed = next(segment for segment in segments if segment.viseme == "PP")
         assert (closed.start if lips < 0.5 else closed.end) == pytest.approx(lips, abs=0.04)
 
@@ -157,19 +157,19 @@ def test_breath_between_pauses_is_no_speech() -> None:
     plan = [("sil", 20), ("hh", 10), ("kk", 3), ("sil", 20), ("SS", 5), ("ee", 6), ("sil", 4), ("PP", 4), ("sil", 20)]
     states = np.full((sum(rows for _, rows in plan), len(STATES)), 0.01, np.float16)
     states[np.arange(len(states)), np.repeat([STATES.index(v) for v, _ in plan], [rows for _, rows in plan])] = 0.8
-    heard = [segment.viseme for segment in finish(phonemes.recognise(states))]
+    heard = [segment.viseme for segment in to_end(phonemes.recognise(states))]
     assert heard == ["sil", "SS", "ee", "sil", "PP", "sil"]
 
 
 def test_right_words_are_believed_and_others_are_not(english: Voice, french: Voice, english_states: np.ndarray) -> None:
-    _, right = finish(phonemes.align(english_states, words_of(english)))
-    _, wrong = finish(phonemes.align(english_states, words_of(french)))
+    _, right = to_end(phonemes.align(english_states, words_of(english)))
+    _, wrong = to_end(phonemes.align(english_states, words_of(french)))
     assert right > LEAST_BELIEF + 0.1
     assert wrong < LEAST_BELIEF - 0.1
 
 
 def test_words_too_many_for_the_time_are_not_placed(english_states: np.ndarray) -> None:
-    assert finish(phonemes.align(english_states[:50], [["aa"]] * 51)) == ([], 0.0)
+    assert to_end(phonemes.align(english_states[:50], [["aa"]] * 51)) == ([], 0.0)
 
 
 def test_ten_minutes_of_words_align_in_little_memory() -> None:
@@ -181,7 +181,7 @@ def test_ten_minutes_of_words_align_in_little_memory() -> None:
     states[np.arange(len(states)), spoken] = 0.6
     assert len(states) * POSTERIOR_SECONDS > 0.75 * TEN_MINUTES
     tracemalloc.start()
-    segments, belief = finish(
+    segments, belief = to_end(
         phonemes.align(states, [list(known[first : first + 4]) for first in range(0, len(known), 4)])
     )
     _, peak = tracemalloc.get_traced_memory()
@@ -196,7 +196,7 @@ def test_recogniser_without_its_library_is_missing_in_words(monkeypatch: pytest.
 
     monkeypatch.setattr(hama._engine, "_LIB", None)  # what its own loader leaves on Windows
     with pytest.raises(phonemes.RecogniserMissingError, match="libhama"):
-        finish(phonemes.posteriors(np.zeros(SAMPLE_RATE, np.float32)))
+        to_end(phonemes.posteriors(np.zeros(SAMPLE_RATE, np.float32)))
 
 
 def test_recogniser_not_installed_is_missing_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from scipy import signal
 from pipeline.draft import phonemes, speech
 from pipeline.draft.phonemes import SAMPLE_RATE, Segment
 from pipeline.draft.speech import STEP, MouthTrack, follow_speech
-from tests.generators import finish
+from pipeline.generators import to_end
 from tests.quality import tracks
 from tests.quality.truth import Voice, load_voices
 
@@ -24,7 +24,7 @@ def voice(name: str) -> Voice:
 
 def mouth(waveform: np.ndarray, **options: Any) -> MouthTrack:
     num_frames = int(np.ceil(len(waveform) / 640))
-    return finish(follow_speech(waveform.astype(np.float32), num_frames, **options))
+    return to_end(follow_speech(waveform.astype(np.float32), num_frames, **options))
 
 
 def breath(seconds: float, peak: float) -> np.ndarray:
@@ -73,7 +73,7 @@ def test_a_vowel_said_louder_opens_wider_and_a_closure_does_not() -> None:
     segments = [Segment("aa", 0.2, 0.4), Segment("PP", 0.4, 0.5), Segment("E", 0.5, 0.7), Segment("ah", 0.8, 1.0)]
     seconds = np.arange(round(1.2 * SAMPLE_RATE)) / SAMPLE_RATE
     loudness = np.select([seconds < 0.45, seconds < 0.75], [0.4, 0.2], 0.05)
-    sound = finish(speech.analyse((loudness * np.sin(2 * np.pi * 700 * seconds)).astype(np.float32)))
+    sound = to_end(speech.analyse((loudness * np.sin(2 * np.pi * 700 * seconds)).astype(np.float32)))
     said = speech.stressed(segments, sound)
     assert said[0].stress > said[2].stress > said[3].stress
     assert said[2].stress == pytest.approx(1)
@@ -177,7 +177,7 @@ def test_hum_moves_the_mouth_by_its_loudness_alone() -> None:
 def test_voice_an_octave_higher_is_heard_an_octave_higher() -> None:
     time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     parts = [sum(np.sin(2 * np.pi * hz * k * time) / k for k in range(1, 12)) for hz in (110, 150, 220)]
-    sound = finish(speech.analyse((0.1 * np.concatenate(parts)).astype(np.float32)))
+    sound = to_end(speech.analyse((0.1 * np.concatenate(parts)).astype(np.float32)))
     thirds = [np.median(sound.f0[start + 20 : start + 180]) for start in (0, 200, 400)]
     np.testing.assert_allclose(thirds, [110, 150, 220], rtol=0.02)
 
@@ -203,8 +203,8 @@ def test_neighbours_colour_a_consonant() -> None:
 def test_ten_minutes_are_measured_in_little_memory() -> None:
     waveform = np.random.default_rng(5).normal(0, 0.05, 600 * SAMPLE_RATE).astype(np.float32)
     tracemalloc.start()
-    sound = finish(speech.analyse(waveform))
-    finish(phonemes.hear(sound.bands, None))
+    sound = to_end(speech.analyse(waveform))
+    to_end(phonemes.hear(sound.bands, None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(sound.level) == pytest.approx(600 / STEP, abs=2)

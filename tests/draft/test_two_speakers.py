@@ -11,11 +11,11 @@ from pipeline import face, media
 from pipeline.draft.engine import DraftEngine
 from pipeline.draft.speech import follow_speech
 from pipeline.engine import Scene, Speaker
+from pipeline.generators import to_end
 from pipeline.media import SAMPLE_RATE, Speech, VideoWriter
 from pipeline.plan import FPS
 from tests.conftest import EXAMPLES, write_wav
 from tests.draft.conftest import PORTRAITS
-from tests.generators import finish
 from tests.quality.measures import correlation, mouth_openings
 
 HALF_PX = 320  # side of each person's half of the picture
@@ -52,7 +52,7 @@ def couple(tmp_path_factory) -> Scene:
 def drawn(scene: Scene, seed: int = 1) -> list[np.ndarray]:
     """A clip's frames as the engine gives them."""
     engine = DraftEngine()
-    return list(finish(engine.perform(scene, engine.plan(scene, size=HALF_PX), seed=seed)).frames)
+    return list(to_end(engine.perform(scene, engine.plan(scene, size=HALF_PX), seed=seed)).frames)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def apertures(couple, decoded) -> list[np.ndarray]:
 
 
 def test_each_mouth_follows_its_own_voice_and_not_the_others(couple, apertures):
-    jaws = [finish(follow_speech(speaker.speech.waveform, len(apertures[0]))).jaw for speaker in couple.speakers]
+    jaws = [to_end(follow_speech(speaker.speech.waveform, len(apertures[0]))).jaw for speaker in couple.speakers]
     for who, aperture in enumerate(apertures):
         assert correlation(aperture, jaws[who]) > 0.6
         assert correlation(aperture, jaws[1 - who]) < 0.2

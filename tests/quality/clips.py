@@ -20,9 +20,9 @@ from pipeline.draft import chapters
 from pipeline.draft.engine import DraftEngine
 from pipeline.engine import Scene
 from pipeline.face import Region, landmarks_in, region_around
+from pipeline.generators import to_end
 from pipeline.plan import ClipPlan, plan_clip
 from pipeline.request import Point
-from tests.generators import finish
 from tests.quality.measures import Phonemes
 
 VOICES = Path(__file__).parent / "voices"
@@ -173,7 +173,7 @@ def make_take(
         text = voice.facts.get("text", "") if with_text else ""
         scene = Scene.of(picture, speech, found, text=text, language=voice.facts.get("language", "en"))
         with patch.object(chapters, "follow_speech", mouth or chapters.follow_speech):
-            frames: Iterator[np.ndarray] = finish(DraftEngine().perform(scene, plan, seed=seed)).frames
+            frames: Iterator[np.ndarray] = to_end(DraftEngine().perform(scene, plan, seed=seed)).frames
             raw = [frame.copy() for frame in frames]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.draft.speech import FRAME_MIDDLE, MouthTrack, follow_speech
+from pipeline.generators import to_end
 from pipeline.plan import FPS
-from tests.generators import finish
 from tests.quality.degrade import DEGRADED
 from tests.quality.truth import Voice, load_voices, true_segments, truth_track
 
@@ -95,12 +95,12 @@ def row(name: str, scores: dict[str, Any]) -> str:
 
 def hear_spoilt(voice: Voice, spoil: Callable[[np.ndarray], np.ndarray]) -> MouthTrack:
     """The track of a voice heard through a room, a telephone, noise."""
-    return finish(follow_speech(spoil(voice.waveform), voice.num_frames))
+    return to_end(follow_speech(spoil(voice.waveform), voice.num_frames))
 
 
 WAYS: dict[str, Callable[[Voice], MouthTrack]] = {
-    "free": lambda voice: finish(follow_speech(voice.waveform, voice.num_frames)),
-    "words": lambda voice: finish(
+    "free": lambda voice: to_end(follow_speech(voice.waveform, voice.num_frames)),
+    "words": lambda voice: to_end(
         follow_speech(voice.waveform, voice.num_frames, text=voice.facts["text"], language=voice.facts["language"])
     ),
 } | {kind: partial(hear_spoilt, spoil=spoil) for kind, spoil in DEGRADED.items()}

@@ -5,7 +5,8 @@ import wave
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.voice import espeak, files
+from pipeline.texts import TEXTS
+from pipeline.voice import espeak, files, speak
 
 
 @pytest.fixture(params=["en", "fr"])
@@ -58,6 +59,30 @@ def test_what_cannot_be_is_refused_in_words(capsys, options, language, tmp_path,
     monkeypatch.chdir(tmp_path)
     assert main(["voices", *options]) == 1
     assert capsys.readouterr().err.strip() and not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_not_written_over(capsys, tmp_path, language):
+    picture = tmp_path / "portrait.jpg"
+    picture.write_bytes(b"a picture")
+    assert main(["voices", "--say", "Hello there.", "-o", str(picture)]) == 2
+    assert picture.read_bytes() == b"a picture" and "portrait.jpg" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_is_told_before_anything_is_said(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(speak, "speak", None)
+    assert main(["voices", "--say", "Hello there.", "-o", str(tmp_path / "nowhere" / "voice.wav")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_doctor_says_who_reads_and_what_the_others_need(capsys, monkeypatch, tmp_path):
+    main(["doctor"])
+    assert TEXTS["DoctorVoices"].en.split(":")[0] in capsys.readouterr().out
+    monkeypatch.setattr(files, "found", lambda: None)
+    monkeypatch.setattr(espeak, "program", lambda: None)
+    monkeypatch.setenv("PORTRAIT_VOICES", str(tmp_path / "nothing"))
+    assert main(["doctor"]) == 1
+    told = capsys.readouterr().out
+    assert "voices --download" in told and "apt install espeak-ng" in told and str(tmp_path / "nothing") in told
 
 
 def test_a_file_that_is_not_the_voice_is_refused(capsys, tmp_path):

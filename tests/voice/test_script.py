@@ -15,6 +15,7 @@ from pipeline.voice.script import (
     SENTENCE_PAUSE,
     TURN_PAUSE,
     clean,
+    labels_read,
     left_out,
     read_script,
     turns,
@@ -33,6 +34,12 @@ def test_speakers_change_at_their_letters_in_either_typography():
     said = [(sentence.speaker, sentence.written) for sentence in read_script(script, "fr", AMONG)]
     expected = [(0, "Bonjour."), (0, "Un."), (1, "Deux."), (1, "Encore deux."), (1, "Trois."), (0, "Quatre.")]
     assert said == expected
+
+
+def test_what_looks_like_a_speaker_and_is_none_is_named():
+    script = "A: Hello.\nb: Hi.\nC: Me too.\nc: And so on.\nB: Good.\nNote: nothing."
+    assert labels_read(script) == ["b:", "C:", "c:"]
+    assert labels_read("It is 12:30.\nA: Yes.\nx:y") == []
 
 
 def test_short_forms_initials_and_numbers_end_no_sentence():

@@ -22,7 +22,7 @@ from scipy import signal
 from pipeline.draft import phonemes
 from pipeline.draft.phonemes import POSTERIOR_SECONDS, ROW_SHIFT, SAMPLE_RATE, STATES, Segment
 from pipeline.draft.speech import analyse
-from tests.generators import finish
+from pipeline.generators import to_end
 from tests.quality.truth import true_segments
 
 HIDDEN = (128, 64)  # widths: 130 000 weights; twice as many gained nothing on the tuning voices
@@ -89,8 +89,8 @@ def examples(path: Path, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     rng = np.random.default_rng([number, *path.stem.encode()])
     pauses = [segment for segment in spoken if segment.viseme == "sil"]
     waveform, faster = spoil(np.concatenate(parts).astype(np.float32) / 32768, pauses, number, rng)
-    bands = finish(analyse(waveform)).bands[: phonemes.rows_of(waveform)]
-    heard = phonemes.ear_input(bands, finish(phonemes.posteriors(waveform)))
+    bands = to_end(analyse(waveform)).bands[: phonemes.rows_of(waveform)]
+    heard = phonemes.ear_input(bands, to_end(phonemes.posteriors(waveform)))
     times = np.arange(len(heard)) * POSTERIOR_SECONDS - ROW_SHIFT
     states = np.zeros(len(heard), np.int64)
     for segment in phonemes.halves(spoken):
