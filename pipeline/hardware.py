@@ -291,6 +291,55 @@ def accepts_licence() -> bool:
     return os.environ.get("PORTRAIT_ACCEPT_LICENCE", "").lower() in ("1", "t", "true", "yes")
 
 
+def audit_path() -> Path | None:
+    """Where PORTRAIT_AUDIT has a line kept about each clip: its file, or with "1" one of ours; None where it is off."""
+    chosen = os.environ.get("PORTRAIT_AUDIT", "")
+    if chosen.lower() in ("", "0", "f", "false", "no", "off"):
+        return None
+    if chosen.lower() not in ("1", "t", "true", "yes", "on"):
+        return Path(chosen)
+    folder = SPACE_DISK if on_space() and os.access(SPACE_DISK, os.W_OK) else state_folder()
+    return folder / f"{JOBS_NAME}-audit.jsonl"
+
+
+def audit_days() -> int | None:
+    """For how many days PORTRAIT_AUDIT_DAYS has those lines kept; None where it names no whole number from 1 on."""
+    chosen = os.environ.get("PORTRAIT_AUDIT_DAYS", "")
+    return int(chosen) if chosen.isdecimal() and chosen.isascii() and int(chosen) >= 1 else None
+
+
+def signing_certificate() -> tuple[str, str]:
+    """The user's own certificate and its key, from PORTRAIT_SIGNING_CERTIFICATE and PORTRAIT_SIGNING_KEY.
+
+    Each is PEM, as in a Space's secret, or the name of a file of it; "" where there is none.
+    """
+    names = ("PORTRAIT_SIGNING_CERTIFICATE", "PORTRAIT_SIGNING_KEY")
+    certificate, key = (os.environ.get(name, "").strip() for name in names)
+    return certificate, key
+
+
+def time_stamp_address() -> str:
+    """Who tells when a clip was signed, by PORTRAIT_TIME_STAMPS: an address (RFC 3161); "" where nobody is asked."""
+    return os.environ.get("PORTRAIT_TIME_STAMPS", "").strip()
+
+
+def trust_anchors() -> str:
+    """Root certificates that the user trusts, from PORTRAIT_TRUST_ANCHORS: PEM, or the name of a file of it."""
+    return os.environ.get("PORTRAIT_TRUST_ANCHORS", "").strip()
+
+
+def gates_pictures(*, is_shared: bool = False) -> bool:
+    """Whether pictures pass the gate before they move: on a Space and through a public link, but for PORTRAIT_GATE.
+
+    Args:
+        is_shared: The page is open to others than who runs it.
+    """
+    switch = os.environ.get("PORTRAIT_GATE", "").lower()
+    if switch in ("0", "f", "false", "no", "off"):
+        return False
+    return switch in ("1", "t", "true", "yes", "on") or is_shared or on_space()
+
+
 def rehearses() -> bool:
     """Whether PORTRAIT_REHEARSAL says that the page's avatar engine is to use a tiny model of random numbers."""
     return os.environ.get("PORTRAIT_REHEARSAL", "").lower() in ("1", "t", "true", "yes")
