@@ -205,9 +205,9 @@ def _prune(path: Path, now: datetime.datetime) -> None:
             return
         lines.seek(0)
         with written_whole(path) as part:
-            part.touch(mode=0o600)
             with part.open("wb") as kept:
                 kept.writelines(line for line in lines if _is_kept(line, oldest))
+            part.chmod(0o600)
 
 
 def _is_kept(line: bytes, oldest: str) -> bool:
