@@ -164,7 +164,7 @@ def test_it_stands_whole_in_the_frame_and_off_the_face(size, framing):
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [256, 512, 1080])
 @pytest.mark.parametrize("words", ["Hello.", "Three long lines of speech that fill two rows of a caption. " * 3])
 def test_it_leaves_captions_alone(size, framing, words):
     plan, face = plan_of(size, framing)
@@ -311,13 +311,13 @@ def test_it_reads_after_h264_at_crf_28(background, size, scale):
     assert np.ptp(brightness) < 5  # 2 % of the range: no flicker that is seen, though the picture flashes
 
 
-def test_what_is_unreadable_is_told_from_what_reads():
+def test_what_cannot_be_read_is_told_from_what_can():
     label = Label(bare(512, 512))
-    letters = letters_of(label)
-    frame = label.draw(noise(512, 512))
-    blurred = cv2.GaussianBlur(frame, (0, 0), 4)
-    assert share_read(letters, cut_out(frame, label.box)) == 1 > 0.6 > share_read(letters, cut_out(blurred, label.box))
-    assert contrast(cut_out(blurred, label.box), letters, percentile=10) < AA
+    letters, frame = letters_of(label), label.draw(noise(512, 512))
+    clear, blurred = (cut_out(seen, label.box) for seen in (frame, cv2.GaussianBlur(frame, (0, 0), 6)))
+    assert share_read(letters, clear) == 1 and contrast(clear, letters, percentile=10) > AA
+    assert share_read(letters, blurred) < 0.5 and contrast(blurred, letters, percentile=10) < AA
+    assert share_read(letters, clear[:, ::-1]) < 0.5
 
 
 def test_it_takes_less_than_a_millisecond():
