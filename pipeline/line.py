@@ -1,7 +1,7 @@
 """A waiting line for costly work: so many at once, the others in the order in which they came, each told how long.
 
-It knows neither page nor engine. A place is free once the work in it has ended, not when somebody stops watching it:
-who begins and cancels again and again never has more than that at work.
+It knows no page. A place is free once the work in it has ended, not when somebody stops watching it: who begins and
+cancels again and again never has more than that at work.
 """
 
 import heapq
@@ -10,6 +10,7 @@ import time
 from collections import deque
 from types import TracebackType
 
+from pipeline.engine import Step
 from pipeline.errors import LineFull
 
 REMEMBERED = 20  # of the last turns, whose mean length is the forecast: enough to even out, few enough to follow
@@ -35,7 +36,7 @@ class Line:
 
             with line.place() as place:
                 while place.number:
-                    print(place.number, place.seconds_left)
+                    show(place.step)
                     place.wait(1.0)
                 work()
 
@@ -97,6 +98,11 @@ class Place:
             for _ in range(line._waiting.index(self)):
                 heapq.heapreplace(free, free[0] + usual)
             return free[0]
+
+    @property
+    def step(self) -> Step:
+        """What a waiting visitor is told."""
+        return Step("StageInLine", self.number, seconds_left=self.seconds_left)
 
     def wait(self, seconds: float) -> None:
         """Until it is one's turn, or so many seconds at most."""

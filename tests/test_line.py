@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import LineFull
 from pipeline.line import Line
+from pipeline.texts import say
 
 SOON = 5.0  # seconds in which another thread surely has begun
 
@@ -67,6 +68,8 @@ def test_the_wait_is_told_from_how_long_others_took(monkeypatch):
             waiting = [stack.enter_context(line.place()) for _ in range(3)]
             lefts = [place.seconds_left for place in waiting]
             assert lefts == pytest.approx([mean - 1.0, mean, 2 * mean - 1.0])
+            step = waiting[2].step
+            assert say(step.stage, "en", done=step.done) == "Number 3 in line" and step.seconds_left == lefts[2]
             clock[0] += 60.0  # longer than forecast: any moment now
             assert waiting[0].seconds_left == 0
 
