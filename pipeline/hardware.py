@@ -308,6 +308,14 @@ def audit_days() -> int | None:
     return int(chosen) if chosen.isdecimal() and chosen.isascii() and int(chosen) >= 1 else None
 
 
+def mark_key() -> bytes:
+    """The secret that draws the invisible mark, from PORTRAIT_MARK_KEY; without it one that is public, as it stands here.
+
+    Whoever has the key can find the mark, and can write it into any film.
+    """
+    return (os.environ.get("PORTRAIT_MARK_KEY") or JOBS_NAME).encode("utf-8", "surrogateescape")
+
+
 def signing_certificate() -> tuple[str, str]:
     """The user's own certificate and its key, from PORTRAIT_SIGNING_CERTIFICATE and PORTRAIT_SIGNING_KEY.
 

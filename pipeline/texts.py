@@ -1141,10 +1141,10 @@ TEXTS: dict[str, Text] = {
         "on ne peut se fier à rien de ce qu'elles disent.",
     ),
     "CredentialsChanged": Text(
-        "Content Credentials: tampered. What they say does not match its signature, or is damaged; nothing of it can "
-        "be relied on.",
-        "Content Credentials : altérées. Ce qu'elles disent ne correspond pas à leur signature ou est endommagé; on "
-        "ne peut se fier à rien de cela.",
+        "Content Credentials: tampered. What they say does not match its signature, is damaged or breaks the rules of "
+        "C2PA; nothing of it can be relied on.",
+        "Content Credentials : altérées. Ce qu'elles disent ne correspond pas à leur signature, est endommagé ou "
+        "enfreint les règles de C2PA; on ne peut se fier à rien de cela.",
     ),
     "CredentialsNone": Text(
         "Content Credentials: none. Either nobody signed this file or they were lost, as in most uploads and "
