@@ -309,7 +309,7 @@ def audit_days() -> int | None:
 
 
 def mark_key() -> bytes:
-    """The secret that draws the invisible mark, from PORTRAIT_MARK_KEY; without it one that is public, as it stands here.
+    """The secret that draws the invisible mark, from PORTRAIT_MARK_KEY; without it one that is public: JOBS_NAME.
 
     Whoever has the key can find the mark, and can write it into any film.
     """
