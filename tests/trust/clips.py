@@ -62,7 +62,8 @@ def remux(source: Path, target: Path) -> Path:
 def encode_again(source: Path, target: Path, *, scale: float = 1.0, crf: int = 28) -> Path:
     """Decode and encode the picture."""
     with av.open(str(source)) as read, av.open(str(target), "w", format="mp4") as written:
-        width, height = (2 * round(side * scale / 2) for side in (read.streams.video[0].width, SIZE))
+        stream = read.streams.video[0]
+        width, height = (2 * round(side * scale / 2) for side in (stream.width, stream.height))
         picture = written.add_stream("libx264", rate=FPS, options={"crf": str(crf)})
         picture.height, picture.width, picture.pix_fmt = height, width, "yuv420p"
         for frame in read.decode(video=0):
