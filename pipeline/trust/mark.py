@@ -39,10 +39,10 @@ LARGEST_GRAIN = 1.5  # times its surroundings: what stands out more is an edge o
 
 # --- what is written into it
 ROOM_CELLS = 1.0  # sigma, in cells, of the window in which texture hides the mark
-ROOM_SHARE = 1.3  # of that texture's strength
+ROOM_SHARE = 1.3  # grey levels at strength 1 where texture has one; four times the texture hides twice the mark
 MOST_ROOM = 3.5  # grey levels at strength 1: more is seen in any texture
 DARK, DARK_SHARE = 60.0, 0.3  # grey level below which the eye sees more, down to this share of the room at black
-STRENGTHS = (0.5, 0.6, 0.72, 0.86, 1.0, 1.2, 1.5, 1.8, 2.2)  # tried in order, until enough would survive
+STRENGTHS = tuple(0.4 * 1.16**step for step in range(13))  # to 2.4; tried in order, until enough would survive
 TRIAL_SCALE, TRIAL_QUALITY = 0.75, 15  # of the JPEG that stands for what a clip meets
 TRIAL_CONFIDENCE = 10.5  # that the first frame shall keep through it
 
@@ -87,7 +87,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     The word of payload 256 b + a has the sign (-1)^Tr(a x + b x^3) at its place x, an element of GF(256): the dual of
     the double-error-correcting BCH code. Any two of the 65 536 words differ in 112 to 144 of their 256 signs.
 
-    Source: MacWilliams and Sloane 1977, "The theory of error-correcting codes", chapters 8 §7 and 15 §4.
+    Source: MacWilliams and Sloane 1977, "The theory of error-correcting codes", chapter 15; a test counts the signs.
     """
     powers = np.ones(255, int)
     for number in range(1, 255):
@@ -220,7 +220,7 @@ class Mark:
         """
         rest = _rest(cells)
         texture = cv2.erode(cv2.sqrt(cv2.GaussianBlur(rest * rest, (0, 0), ROOM_CELLS)), np.ones((3, 3), np.uint8))
-        room = np.minimum(ROOM_SHARE * cv2.GaussianBlur(texture, (0, 0), ROOM_CELLS), MOST_ROOM)
+        room = np.minimum(ROOM_SHARE * cv2.sqrt(cv2.GaussianBlur(texture, (0, 0), ROOM_CELLS)), MOST_ROOM)
         return room * np.clip(cells / DARK, DARK_SHARE, 1)
 
     def _enough(self, frame: np.ndarray, unscaled: np.ndarray) -> float:

@@ -247,7 +247,7 @@ def survival(folder: Path, sheets: Path | None) -> None:
         for attack_name, attack in ATTACKS.items():
             results[attack_name].append(heard(list(pixels(attacked(path, attack))), payload))
         print(
-            f"| {name} | {clip.plan.width}×{clip.plan.height} | {mark.strength} "
+            f"| {name} | {clip.plan.width}×{clip.plan.height} | {mark.strength:.2f} "
             f"| {statistics.mean(map(psnr, clip.frames, frames)):.1f} | {np.mean(maps):.4f} "
             f"| {np.percentile(maps, 2):.3f} | {path.stat().st_size / plain.stat().st_size:.2f} "
             f"| {results['delivered'][-1].confidence:.0f} | {results['0.75 + crf 28'][-1].confidence:.1f} |",
