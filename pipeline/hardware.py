@@ -201,6 +201,7 @@ def examine() -> Iterator[Finding]:
     yield _examine_codecs()
     yield _examine_models()
     yield _examine_recogniser()
+    yield _examine_signing()
     card = graphics_card()
     yield Finding(Notice("DoctorGpu", {"name": card}) if card else Notice("DoctorNoGpu"), None)
     for status in engines():
@@ -235,8 +236,7 @@ def _examine_models() -> Finding:
         for load in (models.face_detector, models.face_landmarks, models.selfie_segmentation):
             load()
     except AvatarError as error:
-        texts = {f"detail_{language}": error.text(language) for language in LANGUAGES}
-        return Finding(Notice("DoctorFault", {"what": "LiteRT", **texts}), False)
+        return Finding(Notice("DoctorFault", {"what": "LiteRT", **_texts(error)}), False)
     except (ImportError, OSError, ValueError, RuntimeError) as error:  # a wheel without this processor's instructions
         return _fault("LiteRT", error)
     return Finding(Notice("DoctorModels", {"names": ", ".join(models.SHA256)}))
@@ -250,6 +250,24 @@ def _examine_recogniser() -> Finding:
     except phonemes.RecogniserMissingError as error:
         return Finding(Notice("DoctorNoSounds", {"detail": str(error)}), None)
     return Finding(Notice("DoctorSounds", {"version": importlib.metadata.version("hama")}))
+
+
+def _examine_signing() -> Finding:
+    from pipeline.trust import certificates
+
+    if importlib.util.find_spec("c2pa") is None:
+        return Finding(Notice("SigningMissing", {"package": "c2pa-python"}), None)
+    if not any(signing_certificate()):
+        return Finding(Notice("DoctorSigningLocal"))
+    try:
+        return Finding(Notice("DoctorSigning", {"signer": certificates.identity().name}))
+    except AvatarError as error:
+        return Finding(Notice("DoctorFault", {"what": "PORTRAIT_SIGNING_CERTIFICATE", **_texts(error)}), False)
+
+
+def _texts(error: AvatarError) -> dict[str, str]:
+    """An error's sentence as the detail of a fault."""
+    return {f"detail_{language}": error.text(language) for language in LANGUAGES}
 
 
 def _fault(what: str, error: Exception) -> Finding:
@@ -268,6 +286,11 @@ def jobs_folder() -> Path:
 def locks_folder() -> Path:
     """Where the locks of devices are: one place for all renders of a user, wherever their jobs are kept."""
     return _own_folder("locks")
+
+
+def page_folder() -> Path:
+    """Where the page's uploads and clips wait: GRADIO_TEMP_DIR, or a folder of ours in the temporary one."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or _own_folder("page"))
 
 
 def _own_folder(purpose: str) -> Path:

@@ -4,11 +4,13 @@ A text may name values between braces. Numbers are written as each language writ
 names end in `_en` or `_fr` are offered to their language under the name without the ending.
 """
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 LANGUAGES = ("en", "fr")
 DEFAULT_LANGUAGE = "en"
+MAX_SHOWN = 1000  # characters of one value in a sentence: four times the longest name of a file
 
 
 class Text(NamedTuple):
@@ -46,6 +48,18 @@ def say(key: str, language: str, /, **values: Any) -> str:
         else:
             chosen[name] = number(value, language) if isinstance(value, float) else value
     return text.format(**chosen)
+
+
+def shown(value: str) -> str:
+    """What somebody wrote, or named a file, as a sentence can hold it: one line that turns no writing round.
+
+    Lone halves of characters, which file names may hold and no page can show, become question marks.
+    """
+    if len(value) > MAX_SHOWN:
+        value = value[:MAX_SHOWN] + "…"
+    letters = (" " if letter.isspace() else letter for letter in value)
+    seen = (letter for letter in letters if letter in "\u200c\u200d" or unicodedata.category(letter) != "Cf")
+    return "".join("?" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in seen)
 
 
 def number(value: float, language: str) -> str:
@@ -199,6 +213,17 @@ TEXTS: dict[str, Text] = {
     "SoundTooLong": Text(
         "{name} lasts more than {limit_seconds} s, the longest clip we make. Trim it and try again.",
         "{name} dure plus de {limit_seconds} s, la durée maximale d'un clip. Raccourcissez-le et réessayez.",
+    ),
+    "BodyTooLarge": Text(
+        "Too much was sent at once: the limit is {limit_mebibytes} MiB. Upload the files and send their paths instead.",
+        "L'envoi est trop volumineux : la limite est de {limit_mebibytes} Mio. Téléversez les fichiers et envoyez "
+        "plutôt leurs chemins.",
+    ),
+    "SoundTooDetailed": Text(
+        "{name} holds more than can be read in good time: {channels} channels at {kilohertz} kHz. Save it in stereo at "
+        "48 kHz.",
+        "{name} en contient trop pour être lu dans un délai raisonnable : {channels} canaux à {kilohertz} kHz. "
+        "Enregistrez-le en stéréo à 48 kHz.",
     ),
     "SoundFileTooLarge": Text(
         "The sound file {name} weighs {mebibytes} MiB; the limit is {limit_mebibytes} MiB. Save it as MP3 or M4A.",
@@ -1165,6 +1190,10 @@ TEXTS: dict[str, Text] = {
         "The certificate is outside its dates, and no time stamp tells that the file was signed within them.",
         "Le certificat est hors de ses dates, et aucun horodatage ne dit que le fichier a été signé pendant celles-ci.",
     ),
+    "CredentialsFaulty": Text(
+        "The certificate or its time stamp is not accepted by the rules of C2PA: {codes}",
+        "Le certificat ou son horodatage n'est pas accepté par les règles de C2PA : {codes}",
+    ),
     "CredentialsStamped": Text(
         "Signed on {time}, by a time stamp that you trust", "Signé le {time}, selon un horodatage de confiance"
     ),
@@ -1694,6 +1723,11 @@ TEXTS: dict[str, Text] = {
         "aucun outil pour reconnaître les sons, la bouche suit donc le seul volume : {detail}",
     ),
     "DoctorFault": Text("{what}: {detail}", "{what} : {detail}"),
+    "DoctorSigning": Text("clips are signed by {signer}", "les clips sont signés par {signer}"),
+    "DoctorSigningLocal": Text(
+        "clips are signed with a certificate made on this computer, for which nobody vouches",
+        "les clips sont signés avec un certificat fait sur cet ordinateur, que personne ne garantit",
+    ),
     "DoctorGpu": Text("graphics card: {name}", "carte graphique : {name}"),
     "DoctorNoGpu": Text(
         "no NVIDIA graphics card seen; the draft engine needs none",

@@ -45,9 +45,10 @@ UNKNOWN_KIND = "application/octet-stream"  # Source: RFC 2046, 4.5.1
 MANIFEST_ROOM = 2**16  # bytes; ours takes 4 KB, a long chain and a time stamp 20
 BLOCK = 2**20  # bytes read at once
 SIGNATURES = (b"jumb", b"c2pa")  # both are in every file with credentials, whole or not
-# Failures of the certificate alone: what was signed is as it was. Source: C2PA Technical Specification 2.2, 15.2
-EXPIRED, STAMPED = "signingCredential.expired", "timeStamp.trusted"
-UNPROVEN = frozenset(("signingCredential.untrusted", EXPIRED))
+# C2PA's codes. Source: C2PA Technical Specification 2.2, 15.2
+UNTRUSTED, EXPIRED = "signingCredential.untrusted", "signingCredential.expired"
+STAMPED, INTACT = "timeStamp.trusted", "claimSignature.validated"
+OF_SIGNER = ("signingCredential.", "timeStamp.")  # failures of who signed: what was signed is as it was
 CONTENT_CHANGED = ("assertion.bmffHash.mismatch", "assertion.dataHash.mismatch", "assertion.boxesHash.mismatch")
 KNOWN_SOURCES = {
     "trainedAlgorithmicMedia": "SourceGenerated",
@@ -178,6 +179,8 @@ class Credentials:
             yield Notice("CredentialsNone" if self.is_carrier else "CredentialsNotCarried")
         if self.is_expired:
             yield Notice("CredentialsExpired")
+        if faults := [one for one in self.reasons if one.startswith(OF_SIGNER) and one not in (UNTRUSTED, EXPIRED)]:
+            yield Notice("CredentialsFaulty", {"codes": ", ".join(faults[:MOST_SHOWN])})
         if self.signed_at:
             yield Notice("CredentialsStamped", {"time": self.signed_at})
         for action in self.actions[:MOST_SHOWN]:
@@ -384,7 +387,8 @@ def read(path: Path, anchors: str | None = None) -> Credentials:
     reasons = _codes(checked.get("failure"))
     for delta in _list(results.get("ingredientDeltas")):
         reasons += _codes(_mapping(_mapping(delta).get("validationDeltas")).get("failure"))
-    if state not in ("Valid", "Trusted") and (not reasons or not UNPROVEN.issuperset(reasons)):
+    is_intact = INTACT in _codes(checked.get("success")) and all(reason.startswith(OF_SIGNER) for reason in reasons)
+    if state not in ("Valid", "Trusted") and not is_intact:
         return Credentials("tampered", reasons=tuple(reasons), source=plain)
     signature = _mapping(manifest.get("signature_info"))
     is_local = state == "Trusted" and results.get("trustListUri") == "user_anchors"

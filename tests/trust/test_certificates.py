@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from pipeline import hardware
 from pipeline.errors import CertificateRefused
 from pipeline.trust import certificates
 from pipeline.trust.certificates import C2PA_SIGNING, identity, local_root
@@ -229,3 +230,14 @@ def test_what_is_no_certificate_with_its_key_is_refused_in_words(bring, tmp_path
     bring(leaf, key)
     assert identity().chain.count(b"BEGIN") == 1, "a root need not come along"
     assert root not in leaf
+
+
+def test_doctor_says_who_signs_and_what_is_wrong_with_it(bring, kept):
+    def told() -> list[tuple[str, bool | None]]:
+        return [(finding.notice.text("en"), finding.good) for finding in hardware.examine()]
+
+    assert any("made on this computer" in text and good for text, good in told()) and not kept.exists()
+    bring(*make_certificate()[:2])
+    assert ("clips are signed by Studio Example", True) in told()
+    bring(*make_certificate(begins=DAY)[:2])
+    assert any("begins on" in text and good is False for text, good in told())

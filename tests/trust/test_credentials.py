@@ -311,6 +311,20 @@ def test_a_certificate_that_has_ended_since_is_told_and_is_no_tampering(clip, po
     assert said.state == "valid" and said.is_expired and "outside its dates" in words(clip)
 
 
+def test_a_certificate_that_was_not_made_for_clips_is_told_and_is_no_tampering(bare, tmp_path):
+    of_theirs = "1.3.6.1.4.1.62558.99"  # a use that no standard knows
+    chain, key, root = make_certificate(uses=[of_theirs])
+    info = c2pa.C2paSignerInfo(b"es256", chain.encode(), key.encode(), None)
+    definition = {"assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [CREATED]}}]}
+    context = c2pa.Context.from_dict({"trust": {"trust_config": of_theirs}})  # of a program that is less strict
+    path = tmp_path / "clip.mp4"
+    with bare.open("rb") as source, path.open("w+b") as target, c2pa.Signer.from_info(info) as signer:
+        c2pa.Builder(definition, context).sign(signer, "video/mp4", source, target)
+    said = read(path, root)
+    assert said.state == "valid" and "signingCredential.invalid" in words(path)
+    assert read(flipped(path, path, path.stat().st_size // 2), root).state == "tampered"
+
+
 # --- what has become of it ----------------------------------------------------------------------------------------
 
 
