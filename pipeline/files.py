@@ -4,6 +4,7 @@ What a killed process leaves half done is cleared away by the next one: every su
 work on it, and that lock ends with its process. Nothing else is ever deleted.
 """
 
+import atexit
 import contextlib
 import errno
 import json
@@ -132,6 +133,13 @@ def work_folder(name: str = "") -> Iterator[Path]:
         except OSError as error:  # one without a name from `gettempdir`, which has tried several folders
             raise OutputNotWritable(path=error.filename or "TMPDIR") from error
         yield folder
+
+
+def own_work_folder(name: str = "") -> Path:
+    """A work folder for as long as this process lasts; as `work_folder`."""
+    held = contextlib.ExitStack()
+    atexit.register(held.close)
+    return held.enter_context(work_folder(name))
 
 
 def sweep_work_folders() -> None:

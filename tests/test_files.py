@@ -121,6 +121,13 @@ def test_a_work_folder_goes_with_its_block_or_with_the_next_one(tmp_path: Path, 
     assert names_in(tmp_path) == {"portrait-parlant-jobs-0", "portrait-parlant-abc", "another"}
 
 
+def test_a_processs_own_work_folder_goes_with_it(tmp_path: Path) -> None:
+    script = "from pipeline import files; (files.own_work_folder('page-') / 'face.png').touch(); raise SystemExit(143)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 143
+    assert not any(tmp_path.iterdir())
+
+
 @POSIX
 def test_a_link_in_place_of_a_work_folder_leads_nowhere(tmp_path: Path, monkeypatch) -> None:
     precious, temporary = tmp_path / "precious", tmp_path / "temporary"

@@ -24,7 +24,7 @@ from tests.server import FOLDERS_EACH, Server, serve, wait_until
 
 VISITORS = 20
 CLIPS = 200  # over which memory has to stay flat
-WARM_CLIPS = 20  # before them: libraries and networks are loaded, and the heap has found its size
+PORTION = 40  # clips between two looks at it; in the first one, libraries and networks are loaded
 SOAKERS = 4  # visitors who make them in turn: two at work, two waiting
 TINY_SECONDS = 0.48  # of voice: 12 frames
 SHORT_SECONDS = 1.2  # of voice: 30 frames
@@ -193,28 +193,23 @@ def closed_tab(server: Server, folder: Path) -> list[str]:
 def soak(server: Server, folder: Path, num: int = CLIPS) -> list[str]:
     """Clip after clip; whether the page grows."""
     visitors = [Visitor(server.url, number, folder, TINY_SECONDS) for number in range(SOAKERS)]
-    leaks: list[str] = []
+    wrong: list[str] = []
 
-    def make(count: int) -> float:
-        def several(visitor: Visitor) -> Visit:
-            for _ in range(count // SOAKERS):
-                visit = visitor.visit()
-                leaks.extend(visit.leaks or ([visit.refusal] if visit.refusal else []))
-            return visit
+    def several(visitor: Visitor) -> None:
+        for _ in range(PORTION // SOAKERS):
+            visit = visitor.visit()
+            wrong.extend(visit.leaks or ([visit.refusal] if visit.refusal else []))
 
-        together(visitors, several)
-        return memory_mebibytes(server.process.pid)
-
-    make(WARM_CLIPS)
-    before, started = memory_mebibytes(server.process.pid), time.monotonic()
-    quarters = [make(num // 4) for _ in range(4)]
-    row(f"{num} clips of {TINY_SECONDS:g} s, {SOAKERS} visitors: seconds", f"{time.monotonic() - started:.0f}")
-    row(
-        f"memory after {WARM_CLIPS}, then after every {num // 4}",
-        f"{before:.0f}, " + ", ".join(f"{q:.0f}" for q in quarters) + " MiB",
-    )
-    row("growth from the first quarter to the last", f"{quarters[-1] - quarters[0]:+.0f} MiB")
-    return leaks
+    told: list[float] = []
+    with ThreadPoolExecutor(SOAKERS) as pool:
+        for number in range(PORTION, num + 1, PORTION):
+            started = time.monotonic()
+            list(pool.map(several, visitors))
+            told.append(memory_mebibytes(server.process.pid))
+            taken = f"in {time.monotonic() - started:.0f} s"
+            row(f"memory after {number} clips of {TINY_SECONDS:g} s", f"{told[-1]:.0f} MiB ({taken})")
+    row("growth over the last half, MiB", f"{told[-1] - told[len(told) // 2 - 1]:+.0f}")
+    return wrong
 
 
 CHECKS: dict[str, Callable[[Server, Path], list[str]]] = {

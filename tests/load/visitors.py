@@ -23,6 +23,8 @@ RATE = 8_000  # Hz: few bytes to upload, and above twice the highest pitch
 LOWEST_HZ, STEP_HZ = 300.0, 50.0  # pitch of the first visitor's voice, and from one to the next
 CLIP_SIZE = 256  # pixels: the smallest there is
 BLACK, WHITE = 80, 175  # grey levels up to which, and from which, a block is read
+PATIENCE_SECONDS = 150  # of a visitor, for one clip
+POLL_SECONDS = 0.02
 IN_LINE = TEXTS["StageInLine"].en.partition("{")[0]
 
 
@@ -168,14 +170,20 @@ class Visitor:
         """Ask for a clip and wait for it."""
         made, asked = Visit(self.number), time.monotonic()
         try:
-            for video, status, details, *_ in (job := self.submit()):
-                made.told.append(status)
-                if not made.begun and not status.startswith(IN_LINE):
-                    made.begun = time.monotonic()
-                    made.wait = made.begun - asked
-                made.details = details
-                if video:
-                    made.clip = Path(video["video"] if isinstance(video, dict) else video)
+            job, num_heard = self.submit(), 0
+            while not (is_over := job.done()) or num_heard < len(job.outputs()):
+                for video, status, details, *_ in job.outputs()[num_heard:]:
+                    num_heard += 1
+                    made.told.append(status)
+                    if not made.begun and not status.startswith(IN_LINE):
+                        made.begun = time.monotonic()
+                        made.wait = made.begun - asked
+                    made.details = details
+                    if video:
+                        made.clip = Path(video["video"] if isinstance(video, dict) else video)
+                if not is_over and time.monotonic() - asked > PATIENCE_SECONDS:
+                    raise TimeoutError(f"no clip after {PATIENCE_SECONDS} s")  # from a page that died none ever comes
+                time.sleep(POLL_SECONDS)
             if made.clip is None:
                 job.result()  # which says why
         except Exception as error:  # whatever a client meets is this visitor's answer
