@@ -43,21 +43,35 @@ def judge(dependencies: Sequence[dict[str, Any]]) -> tuple[int, list[str]]:
     return NONE_KNOWN, [f"No vulnerability is known of these {len(dependencies)} packages."]
 
 
-def main(files: Sequence[str]) -> int:
-    """Audit every pin of some requirements files, as they are, without resolving; its exit code."""
+def ask(file: str) -> list[dict[str, Any]]:
+    """What pip-audit finds of every pin of a requirements file, as it stands there, without resolving.
+
+    Raises:
+        RuntimeError: it broke off; why, in words.
+    """
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
-    command += ["--disable-pip", "--no-deps", *(word for file in files for word in ("--requirement", file))]
+    command += ["--disable-pip", "--no-deps", "--requirement", file]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        dependencies = json.loads(done.stdout)["dependencies"]
-    except subprocess.TimeoutExpired:
-        print(f"Not audited: the service that knows vulnerabilities has not answered in {SECONDS} s.")
-        return UNTOLD
-    except (ValueError, KeyError, TypeError):  # no JSON: it broke off
+        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        return found
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"the service that knows vulnerabilities has not answered in {SECONDS} s") from error
+    except (ValueError, KeyError, TypeError) as error:  # no JSON
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        print(f"Not audited: pip-audit ended with code {done.returncode}: {last}")
-        return UNTOLD
-    code, lines = judge(dependencies)
+        raise RuntimeError(f"pip-audit ended with code {done.returncode}: {last}") from error
+
+
+def main(files: Sequence[str]) -> int:
+    """Audit requirements files, one by one as pip-audit takes none with hashes beside one without; the exit code."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for file in files:
+        try:
+            found |= {(one["name"], one.get("version", "")): one for one in ask(file)}
+        except RuntimeError as error:
+            print(f"Not audited: {file}: {error}")
+            return UNTOLD
+    code, lines = judge(list(found.values()))
     print("\n".join(lines))
     return code
 
