@@ -229,40 +229,40 @@ def ssim(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return alike / scale
 
 
-def survival(folder: Path, sheets: Path | None) -> None:
-    """Print what every shot keeps, what the mark costs it, and the table over all shots."""
-    rng = np.random.default_rng(SEED)
-    results: dict[str, list[Heard]] = {"delivered": [], **{name: [] for name in ATTACKS}}
-    print("| clip | size | strength | PSNR | SSIM | SSIM, worst 2 % | file | confidence: delivered | 0.75 + crf 28 |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for number, (name, size, framing) in enumerate(SHOTS):
-        clip, payload = drawn(name, size, framing), int(rng.integers(PAYLOADS))
-        frames = marked(clip.frames, payload)
-        mark = Mark(*frames[0].shape[:2], payload, KEY)
-        mark.embed(clip.frames[0])
-        maps = [ssim(*pair) for pair in zip(clip.frames[::8], frames[::8], strict=True)]
-        plain = delivered(clip, clip.frames, folder / f"{number}_plain.mp4")
-        path = delivered(clip, frames, folder / f"{number}.mp4")
-        results["delivered"].append(heard(list(pixels(path)), payload))
-        for attack_name, attack in ATTACKS.items():
-            results[attack_name].append(heard(list(pixels(attacked(path, attack))), payload))
-        print(
-            f"| {name} | {clip.plan.width}×{clip.plan.height} | {mark.strength:.2f} "
-            f"| {statistics.mean(map(psnr, clip.frames, frames)):.1f} | {np.mean(maps):.4f} "
-            f"| {np.percentile(maps, 2):.3f} | {path.stat().st_size / plain.stat().st_size:.2f} "
-            f"| {results['delivered'][-1].confidence:.0f} | {results['0.75 + crf 28'][-1].confidence:.1f} |",
-            flush=True,
-        )
-        if sheets is not None:
-            sheet(next(pixels(plain)), next(pixels(path)), clip.frames[0], frames[0]).tofile(
-                sheets / f"{name}_{size}_{framing.replace(':', 'x')}.png"
-            )
-    print(f"\n{len(SHOTS)} clips of {NUM_FRAMES} frames; threshold {THRESHOLD}\n")
+def survived(number: int, folder: Path, sheets: Path | None) -> dict[str, Heard]:
+    """Make one of SHOTS, print what the mark costs it, and tell what each attack leaves."""
+    name, size, framing = SHOTS[number]
+    payload = int(np.random.default_rng((SEED, number)).integers(PAYLOADS))
+    clip = drawn(name, size, framing)
+    mark = Mark(clip.plan.height, clip.plan.width, payload, KEY)
+    frames = [mark.embed(frame) for frame in clip.frames]
+    maps = [ssim(*pair) for pair in zip(clip.frames[::8], frames[::8], strict=True)]
+    plain = delivered(clip, clip.frames, folder / f"{number}_plain.mp4")
+    path = delivered(clip, frames, folder / f"{number}.mp4")
+    left = {"delivered": path} | {label: attacked(path, attack) for label, attack in ATTACKS.items()}
+    results = {label: heard(list(pixels(each)), payload) for label, each in left.items()}
+    print(
+        f"| {name} | {clip.plan.width}×{clip.plan.height} | {mark.strength:.2f} "
+        f"| {statistics.mean(map(psnr, clip.frames, frames)):.1f} | {np.mean(maps):.4f} "
+        f"| {np.percentile(maps, 2):.3f} | {path.stat().st_size / plain.stat().st_size:.2f} "
+        f"| {results['delivered'].confidence:.0f} | {results['0.75 + crf 28'].confidence:.1f} |",
+        flush=True,
+    )
+    if sheets is not None:
+        picture = sheet(next(pixels(plain)), next(pixels(path)), clip.frames[0], frames[0])
+        picture.tofile(sheets / f"{name}_{size}_{framing.replace(':', 'x')}.png")
+    return results
+
+
+def summary(results: Sequence[dict[str, Heard]]) -> None:
+    """Print what is left over all shots."""
+    print(f"\n{len(results)} clips of {NUM_FRAMES} frames; threshold {THRESHOLD}\n")
     print(
         "| | found, payload right | signs right, mean | least | bits right | confidence, median | least | most frames |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for label, each in results.items():
+    for label in ("delivered", *ATTACKS):
+        each = [one[label] for one in results]
         signs, confidences = [one.signs for one in each], [one.confidence for one in each]
         print(
             f"| {label} | {sum(one.num_frames > 0 for one in each)} of {len(each)} "
@@ -415,8 +415,12 @@ def main() -> None:
     if options.sheets is not None:
         options.sheets.mkdir(parents=True, exist_ok=True)
     if "survival" in options.parts:
+        print(
+            "| clip | size | strength | PSNR | SSIM | SSIM, worst 2 % | file | confidence: delivered | 0.75 + crf 28 |"
+        )
+        print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         with tempfile.TemporaryDirectory() as folder:
-            survival(Path(folder), options.sheets)
+            summary([survived(number, Path(folder), options.sheets) for number in range(len(SHOTS))])
     if "times" in options.parts:
         times()
     if "false-positives" in options.parts:
