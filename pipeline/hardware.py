@@ -394,6 +394,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portrait-parlant"
 
 
+def prompts_folder() -> Path:
+    """Where the avatar's text encoders keep what they read of a prompt and its portrait; not made here."""
+    return cache_folder() / "prompts"
+
+
 def state_folder() -> Path:
     """Where this program keeps what its user told it; not made here. Source: XDG Base Directory Specification."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "portrait-parlant"

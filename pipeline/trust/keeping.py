@@ -1,6 +1,6 @@
-"""How long a page keeps its visitors' files: uploads, clips and what programs send go by their age.
+"""How long a page keeps what its visitors leave: uploads, clips, jobs, what was read of prompts go by their age.
 
-Gradio itself forgets those of a page that was stopped while somebody had it open, and all that came over MCP.
+Gradio itself forgets the files of a page that was stopped while somebody had it open, and all that came over MCP.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import re
 import time
 from pathlib import Path
 
+from pipeline import hardware, jobs
 from pipeline.trust import audit
 
 CACHED = re.compile(r"[0-9a-f]{64}")  # a folder of one file, by its hash. Source: gradio, processing_utils.py
@@ -43,15 +44,32 @@ def clear(folder: Path, seconds: float) -> None:
                 Path(entry.path).rmdir()
 
 
-def keep_clear(folder: Path, seconds: float, every: float) -> None:
-    """Clear a page's folder and its audit log of what is too old, again and again, in a thread that ends with the page.
+def clear_all(folder: Path, seconds: float) -> None:
+    """Delete what is too old of all that visitors leave: files, avatar jobs, what was read of prompts, the audit log's
+    lines. What cannot be deleted stays for the next look.
 
     Args:
         folder: As in `clear`.
-        seconds: As in `clear`.
+        seconds: As in `clear`; the others are kept for as long as `jobs.KEEP_SECONDS` and `audit.keep_days` say.
+    """
+    clear(folder, seconds)
+    with contextlib.suppress(OSError):
+        jobs.sweep()
+    for read in hardware.prompts_folder().glob("*.safetensors"):
+        with contextlib.suppress(OSError):  # another page may be clearing the same folder
+            if not 0 <= time.time() - read.stat().st_mtime < jobs.KEEP_SECONDS:
+                read.unlink()
+    audit.prune()
+
+
+def keep_clear(folder: Path, seconds: float, every: float) -> None:
+    """Clear all again and again: for a thread that ends with the page.
+
+    Args:
+        folder: As in `clear_all`.
+        seconds: As in `clear_all`.
         every: Seconds between two looks.
     """
     while True:
-        clear(folder, seconds)
-        audit.prune()
+        clear_all(folder, seconds)
         time.sleep(every)

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from pipeline import hardware
+from pipeline import hardware, jobs
 from pipeline.trust import keeping
 from tests.server import Server, serve, wait_until
 
@@ -182,6 +182,21 @@ def test_only_files_of_a_page_that_are_old_enough_are_deleted(tmp_path):
     assert [path.name for path in cached.iterdir()] == ["new.jpg"]
     keeping.clear(tmp_path, seconds=0)
     assert not cached.exists() and all(other.is_file() for other in others)
+
+
+def test_jobs_and_what_was_read_of_prompts_go_with_what_is_too_old(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PORTRAIT_JOBS", str(tmp_path / "jobs"))
+    prompts, old = hardware.prompts_folder(), time.time() - jobs.KEEP_SECONDS - 60
+    kept = [prompts / "new.safetensors", prompts / "notes.txt", tmp_path / "jobs" / ("1" * 32)]
+    gone = [prompts / "old.safetensors", tmp_path / "jobs" / ("0" * 32)]
+    for path in kept + gone:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir()
+    for path in [*gone, prompts / "notes.txt"]:
+        os.utime(path, (old, old))
+    keeping.clear_all(tmp_path / "page", seconds=1)
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege to make one")
