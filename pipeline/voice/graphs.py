@@ -1,9 +1,8 @@
 """Networks of voices: what a published ONNX graph does not give out made an output of it, and a run that gives back
 its memory. Opens no file."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 SHRINK = "memory.enable_memory_arena_shrinkage"  # Source: onnxruntime_run_options_config_keys.h
 
 
-def run(session: "InferenceSession", feeds: dict[str, np.ndarray]) -> list[Any]:
+def run(session: "InferenceSession", feeds: Mapping[str, Any]) -> list[Any]:
     """All outputs of a network, which keeps none of the memory that it computed in.
 
     Otherwise it keeps what its longest sentence needed, once for each that was spoken at the same time: after ten
