@@ -3,6 +3,12 @@
 # make full    adds the avatar engine's packages (several gigabytes)
 # make test    every test            make check   format, lint, types, then every test
 # make bench   the benchmarks        make clean   takes away all that the others made
+# make load    twenty visitors at once, and two hundred clips        make faults  every fault that a test makes
+# make locked  the draft and the page from files whose hashes are those of locks/draft.txt; before make app or demo
+# make lock    writes locks/ anew from constraints.txt and the package index
+# make audit   vulnerabilities known of the packages, by pip-audit; says so where nobody can be asked
+# make licences  the licence of every package the program runs with; fails where one is the GPL's
+# make sbom    outputs/sbom.json: what a release is made of (CycloneDX)
 #
 # PYTHON=/path/to/python3.12 picks the interpreter. Packages go to .venv, at the versions of constraints.txt.
 
@@ -13,15 +19,19 @@ INSTALL := $(PY) -m pip install --quiet --no-compile --disable-pip-version-check
 PYTHON ?=
 PYTEST_FLAGS ?=
 
+TOOLS := $(VENV)/tools
+LOCK := $(TOOLS)/bin/uv pip compile --quiet --no-config -c constraints.txt --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock"
+
 DEMO_PORTRAIT := examples/portraits/woman_facing_camera.jpg
 DEMO_VOICE := examples/voices/english_calm_8s.wav
 DEMO_SEED := 7
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app full test check format bench clean
+.PHONY: help demo app full test check format bench load faults locked lock audit licences sbom clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/draft.installed
 	@mkdir -p outputs
@@ -59,6 +69,34 @@ format: $(VENV)/test.installed
 bench: $(VENV)/test.installed
 	$(PY) -m tests.benchmarks
 
+load: $(VENV)/test.installed
+	OMP_NUM_THREADS=1 $(PY) -m tests.load.run
+
+faults: $(VENV)/test.installed
+	OMP_NUM_THREADS=1 $(PY) -m tests.faults.run
+
+locked: | $(PY)
+	@echo "Installing the draft engine and the page into $(VENV), every file checked by its hash: 1.1 GB."
+	@started=$$(date +%s) && $(INSTALL) --require-hashes --force-reinstall --only-binary :all: -r locks/draft.txt && \
+	echo $$(( $$(date +%s) - started )) > $(VENV)/draft.installed
+
+lock: $(VENV)/tools.installed
+	$(LOCK) requirements-draft.txt -o locks/draft.txt
+	$(LOCK) requirements-tools.txt -o locks/tools.txt
+
+audit: $(VENV)/tools.installed
+	$(TOOLS)/bin/python -m tests.supply.audit constraints.txt locks/draft.txt locks/tools.txt
+
+licences: $(VENV)/draft.installed
+	$(PY) -m tests.supply.licences
+
+# Of an environment that holds nothing else: .venv also has what the tests need.
+sbom: $(VENV)/tools.installed
+	@mkdir -p outputs
+	$(MAKE) locked VENV=$(VENV)/locked
+	$(TOOLS)/bin/cyclonedx-py environment $(VENV)/locked/bin/python --pyproject tests/supply/sbom.toml \
+		--output-reproducible --validate -o outputs/sbom.json
+
 clean:
 	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .gradio
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,6 +114,12 @@ $(VENV)/test.installed: $(VENV)/full.installed requirements-test.txt
 $(VENV)/full.installed: $(VENV)/draft.installed requirements.txt
 	@echo "Installing the avatar engine's packages: several gigabytes, once."
 	@started=$$(date +%s) && $(INSTALL) -r requirements.txt && echo $$(( $$(date +%s) - started )) > $@
+
+$(VENV)/tools.installed: locks/tools.txt | $(PY)
+	@echo "Installing the release's tools into $(TOOLS)."
+	@$(PY) -m venv $(TOOLS) && \
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --require-hashes \
+		--only-binary :all: -r locks/tools.txt && touch $@
 
 # A name on the PATH may be a shim that leads nowhere: an interpreter counts once it has said that it is new enough.
 $(PY):

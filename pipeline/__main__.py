@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from pipeline import hardware
-from pipeline.cli import DONE, STOPPED, TERMINATED, doctor, plan, render, report, resume, voices, weights
+from pipeline.cli import DONE, STOPPED, TERMINATED, doctor, plan, render, report, resume, verify, voices, weights
 from pipeline.cli.parser import PROGRAM, Parser
 from pipeline.texts import say
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "resume": resume,
     "voices": voices,
     "report": report,
+    "verify": verify,
     "plan": plan,
     "weights": weights,
     "doctor": doctor,

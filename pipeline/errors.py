@@ -2,16 +2,20 @@
 
     AvatarError
     ├── PictureError   PictureUnreadable PictureDamaged PictureFileTooLarge PictureTooLarge PictureTooSmall PictureThin
+    │                 PictureRefused PictureUnconfirmed PictureUnjudged
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown SecondFaceMissing
     │                 FacesTooFarApart PointsImplausible
     ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear OptionUnused
+    │                 UnlabelledUnknown LabelRequired ConsentMissing
     ├── VoiceError     ScriptEmpty VoiceUnknown VoiceSpeaksOther VoiceNotReady VoiceMissing VoiceFailed
     │                 VoiceFileUnknown
     ├── EngineError    EngineUnavailable ModelFileDamaged PresetUnavailable ProcessesUnsuited PlanDoesNotFit
+    │                 LineFull
     ├── WeightsError   WeightsNotFound WeightsUnreadable WeightsUnsupported WeightsMismatch
     ├── DownloadError  LicenceNotAccepted DownloadDamaged HubOffline HubUnreachable HubForbids HubLacks CacheReadOnly
+    ├── TrustError     CertificateRefused CredentialsUnreadable CredentialsFileTooLarge
     ├── JobError       JobMissing JobDamaged RunDamaged JobChanged JobBusy DeviceBusy DeviceMemoryFull
     ├── ClipError      ClipUnreadable ClipWithoutPicture ClipTooLarge ClipTooLong ClipFileTooLarge
     └── OutputError    OutputNotWritable DiskFull SpaceMissing EncodingFailed
@@ -71,6 +75,18 @@ class PictureTooSmall(PictureError):
 
 class PictureThin(PictureError):
     """Too far from a square for the avatar model. Values: width, height, limit."""
+
+
+class PictureRefused(PictureError):
+    """The gate takes the picture for a sexual one. Values: percent, limit."""
+
+
+class PictureUnconfirmed(PictureError):
+    """The gate is in doubt, and whoever sent the picture has not said what it is. Values: percent, lowest, highest."""
+
+
+class PictureUnjudged(PictureError):
+    """The gate is on and cannot run. Values: detail."""
 
 
 class FaceError(AvatarError):
@@ -185,6 +201,18 @@ class OptionUnused(RequestError):
     """Something was asked for that only counts together with what was not given. Values: option, needs."""
 
 
+class UnlabelledUnknown(RequestError):
+    """No such reason for a clip without a label. Values: reason, known."""
+
+
+class LabelRequired(RequestError):
+    """This clip may not go without its label. Values: reason_en, reason_fr."""
+
+
+class ConsentMissing(RequestError):
+    """Nobody has agreed to what is asked before each clip. Values: statement_en and statement_fr."""
+
+
 class VoiceError(AvatarError):
     """The script cannot be spoken."""
 
@@ -241,6 +269,10 @@ class PlanDoesNotFit(EngineError):
     """Memory or disk are too small for the clip. Values: reason_en, reason_fr, advice_en, advice_fr."""
 
 
+class LineFull(EngineError):
+    """As many visitors wait for it as may. Values: count."""
+
+
 class WeightsError(AvatarError):
     """A model's weights cannot be used."""
 
@@ -293,6 +325,22 @@ class HubLacks(DownloadError):
 
 class CacheReadOnly(DownloadError):
     """Values: path."""
+
+
+class TrustError(AvatarError):
+    """Credentials cannot be made or read."""
+
+
+class CertificateRefused(TrustError):
+    """The user's own certificate, or those that they trust, cannot be used. Values: reason_en, reason_fr."""
+
+
+class CredentialsUnreadable(TrustError):
+    """Damaged, or no file that could carry any. Values: name."""
+
+
+class CredentialsFileTooLarge(TrustError):
+    """More bytes than are checked. Values: name, mebibytes, limit_mebibytes."""
 
 
 class JobError(AvatarError):

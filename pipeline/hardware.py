@@ -201,6 +201,7 @@ def examine() -> Iterator[Finding]:
     yield _examine_codecs()
     yield _examine_models()
     yield _examine_recogniser()
+    yield _examine_signing()
     card = graphics_card()
     yield Finding(Notice("DoctorGpu", {"name": card}) if card else Notice("DoctorNoGpu"), None)
     for status in engines():
@@ -235,8 +236,7 @@ def _examine_models() -> Finding:
         for load in (models.face_detector, models.face_landmarks, models.selfie_segmentation):
             load()
     except AvatarError as error:
-        texts = {f"detail_{language}": error.text(language) for language in LANGUAGES}
-        return Finding(Notice("DoctorFault", {"what": "LiteRT", **texts}), False)
+        return Finding(Notice("DoctorFault", {"what": "LiteRT", **_texts(error)}), False)
     except (ImportError, OSError, ValueError, RuntimeError) as error:  # a wheel without this processor's instructions
         return _fault("LiteRT", error)
     return Finding(Notice("DoctorModels", {"names": ", ".join(models.SHA256)}))
@@ -250,6 +250,24 @@ def _examine_recogniser() -> Finding:
     except phonemes.RecogniserMissingError as error:
         return Finding(Notice("DoctorNoSounds", {"detail": str(error)}), None)
     return Finding(Notice("DoctorSounds", {"version": importlib.metadata.version("hama")}))
+
+
+def _examine_signing() -> Finding:
+    from pipeline.trust import certificates
+
+    if importlib.util.find_spec("c2pa") is None:
+        return Finding(Notice("SigningMissing", {"package": "c2pa-python"}), None)
+    if not any(signing_certificate()):
+        return Finding(Notice("DoctorSigningLocal"))
+    try:
+        return Finding(Notice("DoctorSigning", {"signer": certificates.identity().name}))
+    except AvatarError as error:
+        return Finding(Notice("DoctorFault", {"what": "PORTRAIT_SIGNING_CERTIFICATE", **_texts(error)}), False)
+
+
+def _texts(error: AvatarError) -> dict[str, str]:
+    """An error's sentence as the detail of a fault."""
+    return {f"detail_{language}": error.text(language) for language in LANGUAGES}
 
 
 def _fault(what: str, error: Exception) -> Finding:
@@ -268,6 +286,11 @@ def jobs_folder() -> Path:
 def locks_folder() -> Path:
     """Where the locks of devices are: one place for all renders of a user, wherever their jobs are kept."""
     return _own_folder("locks")
+
+
+def page_folder() -> Path:
+    """Where the page's uploads and clips wait: GRADIO_TEMP_DIR, or a folder of ours in the temporary one."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or _own_folder("page"))
 
 
 def _own_folder(purpose: str) -> Path:
@@ -291,6 +314,63 @@ def accepts_licence() -> bool:
     return os.environ.get("PORTRAIT_ACCEPT_LICENCE", "").lower() in ("1", "t", "true", "yes")
 
 
+def audit_path() -> Path | None:
+    """Where PORTRAIT_AUDIT has a line kept about each clip: its file, or with "1" one of ours; None where it is off."""
+    chosen = os.environ.get("PORTRAIT_AUDIT", "")
+    if chosen.lower() in ("", "0", "f", "false", "no", "off"):
+        return None
+    if chosen.lower() not in ("1", "t", "true", "yes", "on"):
+        return Path(chosen)
+    folder = SPACE_DISK if on_space() and os.access(SPACE_DISK, os.W_OK) else state_folder()
+    return folder / f"{JOBS_NAME}-audit.jsonl"
+
+
+def audit_days() -> int | None:
+    """For how many days PORTRAIT_AUDIT_DAYS has those lines kept; None where it names no whole number from 1 on."""
+    chosen = os.environ.get("PORTRAIT_AUDIT_DAYS", "")
+    return int(chosen) if chosen.isdecimal() and chosen.isascii() and int(chosen) >= 1 else None
+
+
+def mark_key() -> bytes:
+    """The secret that draws the invisible mark, from PORTRAIT_MARK_KEY; without it one that is public: JOBS_NAME.
+
+    Whoever has the key can find the mark, and can write it into any film.
+    """
+    return (os.environ.get("PORTRAIT_MARK_KEY") or JOBS_NAME).encode("utf-8", "surrogateescape")
+
+
+def signing_certificate() -> tuple[str, str]:
+    """The user's own certificate and its key, from PORTRAIT_SIGNING_CERTIFICATE and PORTRAIT_SIGNING_KEY.
+
+    Each is PEM, as in a Space's secret, or the name of a file of it; "" where there is none.
+    """
+    names = ("PORTRAIT_SIGNING_CERTIFICATE", "PORTRAIT_SIGNING_KEY")
+    certificate, key = (os.environ.get(name, "").strip() for name in names)
+    return certificate, key
+
+
+def time_stamp_address() -> str:
+    """Who tells when a clip was signed, by PORTRAIT_TIME_STAMPS: an address (RFC 3161); "" where nobody is asked."""
+    return os.environ.get("PORTRAIT_TIME_STAMPS", "").strip()
+
+
+def trust_anchors() -> str:
+    """Root certificates that the user trusts, from PORTRAIT_TRUST_ANCHORS: PEM, or the name of a file of it."""
+    return os.environ.get("PORTRAIT_TRUST_ANCHORS", "").strip()
+
+
+def gates_pictures(*, is_shared: bool = False) -> bool:
+    """Whether pictures pass the gate before they move: on a Space and through a public link, but for PORTRAIT_GATE.
+
+    Args:
+        is_shared: The page is open to others than who runs it.
+    """
+    switch = os.environ.get("PORTRAIT_GATE", "").lower()
+    if switch in ("0", "f", "false", "no", "off"):
+        return False
+    return switch in ("1", "t", "true", "yes", "on") or is_shared or on_space()
+
+
 def rehearses() -> bool:
     """Whether PORTRAIT_REHEARSAL says that the page's avatar engine is to use a tiny model of random numbers."""
     return os.environ.get("PORTRAIT_REHEARSAL", "").lower() in ("1", "t", "true", "yes")
@@ -312,6 +392,11 @@ def on_zero_gpu() -> bool:
 def cache_folder() -> Path:
     """Where this program keeps what it need not find out again; not made here."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portrait-parlant"
+
+
+def prompts_folder() -> Path:
+    """Where the avatar's text encoders keep what they read of a prompt and its portrait; not made here."""
+    return cache_folder() / "prompts"
 
 
 def state_folder() -> Path:

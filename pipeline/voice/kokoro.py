@@ -19,7 +19,7 @@ from pipeline.engine import Step
 from pipeline.errors import VoiceFailed
 from pipeline.texts import Notice
 from pipeline.voice import espeak, files, french, hibari
-from pipeline.voice.graphs import with_output
+from pipeline.voice.graphs import run, with_output
 from pipeline.voice.spoken import Mark
 from pipeline.voice.synthesiser import Utterance, VoiceChoice
 from pipeline.voice.timing import marks_from
@@ -172,7 +172,7 @@ def _run(symbols: str, voice: str, speed: float) -> tuple[np.ndarray, list[float
         for one in session.get_inputs()
     }
     try:
-        waveform, *_, durations = session.run(None, feeds)
+        waveform, *_, durations = run(session, feeds)
     except Exception as error:  # of a dozen classes of onnxruntime, which share no other base
         raise VoiceFailed(engine=Kokoro.name, detail=str(error).partition("\n")[0][:200]) from error
     waveform = signal.resample_poly(waveform.reshape(-1), longer, usual)
