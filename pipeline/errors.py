@@ -5,7 +5,8 @@
     │                 PictureRefused PictureUnconfirmed PictureUnjudged
     ├── FaceError      PortraitWithoutFace FaceUncertain FaceNumberUnknown SecondFaceMissing
     │                 FacesTooFarApart PointsImplausible
-    ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundFileTooLarge
+    ├── SoundError     SoundUnreadable SoundMissing SoundSilent SoundTooShort SoundTooLong SoundTooDetailed
+    │                 SoundFileTooLarge
     ├── RequestError   FileMissing SizeUnsupported PointsUnreadable TextTooLong LanguageUnknown EngineUnknown WordTaken
     │                 MoodUnknown FramingUnknown CaptionsUnknown SpeedUnsupported SpeakersUnclear OptionUnused
     │                 UnlabelledUnknown LabelRequired ConsentMissing
@@ -26,7 +27,7 @@ The words stand in `texts.py` under the class's name, in both languages; the val
 import functools
 from typing import Any
 
-from pipeline.texts import DEFAULT_LANGUAGE, say
+from pipeline.texts import DEFAULT_LANGUAGE, say, shown
 
 
 class AvatarError(Exception):
@@ -37,7 +38,7 @@ class AvatarError(Exception):
     """
 
     def __init__(self, **values: Any) -> None:
-        self.values = values
+        self.values = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
         super().__init__(self.text(DEFAULT_LANGUAGE))
 
     def text(self, language: str) -> str:
@@ -139,6 +140,10 @@ class SoundTooShort(SoundError):
 
 class SoundTooLong(SoundError):
     """Values: name, limit_seconds. The length itself is unknown: reading stops at the limit."""
+
+
+class SoundTooDetailed(SoundError):
+    """More samples in all channels than are read. Values: name, channels, kilohertz."""
 
 
 class SoundFileTooLarge(SoundError):

@@ -6,8 +6,10 @@ header; then the content, counted while it is read. What they turn away leaves a
 
 import contextlib
 import errno
+import functools
 import io
 import itertools
+import mmap
 import os
 import queue
 import re
@@ -27,8 +29,10 @@ from typing import Any, Final
 import av
 import numpy as np
 import pillow_heif
+from av.codec.codec import UnknownCodecError
 from PIL import Image, ImageCms, ImageOps
 
+from pipeline.boxes import promises_too_much
 from pipeline.errors import (
     AvatarError,
     DiskFull,
@@ -43,11 +47,12 @@ from pipeline.errors import (
     SoundFileTooLarge,
     SoundMissing,
     SoundSilent,
+    SoundTooDetailed,
     SoundTooLong,
     SoundTooShort,
     SoundUnreadable,
 )
-from pipeline.files import locked_file, sweep, written_whole
+from pipeline.files import PART, locked_file, sweep, written_whole
 from pipeline.plan import ClipPlan
 from pipeline.texts import LANGUAGES, Notice, say
 from pipeline.units import MEBIBYTE
@@ -69,10 +74,21 @@ PICTURE_FORMATS = (
     "JPEG2000",
 )  # names in Pillow's register
 
+MAX_JPEG_SCANS = 100  # coarse to fine; encoders make 10. Each is a walk over all pixels, and may be 10 bytes long
+MAX_JPEG_MARKS = 2000  # in all: tables and notes between scans
+JPEG_MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # neither data nor a restart
+TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
+# Pillow walks through a file's chunks in Python and may join them one by one, and there may be millions: each time it
+# reads, this is counted, and what it reads if that is little (64 KiB: a segment of a JPEG), until nothing is left.
+READ_COST, SMALL_READ = 8 * 2**10, 64 * 2**10  # bytes
+HEADER_ALLOWANCE = 32 * MEBIBYTE  # 1300 chunks of a PNG, 2000 of a GIF, 300 full segments of a JPEG
+PIXELS_ALLOWANCE = 1024 * MEBIBYTE  # 64 MiB of PNG in chunks of 2 KB
+
 SAMPLE_RATE = 16_000  # Hz; what the phoneme model hears
 MAX_SOUND_MEBIBYTES = 512  # ten minutes of 96 kHz, 32-bit stereo weigh 440
 MAX_SECONDS = 600.0  # of sound: ten minutes
 MIN_SECONDS = 0.4  # of sound: ten frames; a shorter one holds no word
+MAX_VALUES = int(MAX_SECONDS) * 96_000 * 8  # samples of all channels: studio quality; read at 90 million a second
 SILENT_PEAK = 1e-4  # of full scale, -80 dB: below the noise of any microphone
 LEVEL_BLOCK = int(0.4 * SAMPLE_RATE)  # samples whose power is measured at once. Source: ITU-R BS.1770
 QUIET_DB = -40.0  # mean level of the louder parts, dB of full scale; a usual voice is near -20
@@ -83,13 +99,13 @@ CEILING = 0.97  # of full scale, where a mix is held: AAC overshoots by some hun
 LIMITER_SECONDS = 0.005  # in which it gives way before a peak, and after: shorter distorts, longer is heard
 MIX_BLOCK = 2**15  # samples limited at once
 MAX_BROKEN_PACKETS = 50  # about a second of MP3: damage one can hear past
+MOST_CHANNELS = 8  # that are mixed by where they stand; of more, FFmpeg refuses some numbers
 LOUDEST = 100.0  # times full scale: a float sample beyond it, like NaN, is damage and not sound
 SOUND_RATES = range(4_000, 768_001)  # Hz; a header that says otherwise lies, and would make a resampler of gigabytes
 SOUND_FORMATS = (  # FFmpeg's names. Left out: playlists and scripts, which make it open other files and addresses
     "aac ac3 aiff amr amrnb amrwb ape asf au avi caf dts dv eac3 flac flv loas matroska,webm mov,mp4,m4a,3gp,3g2,mj2 "
     "mp3 mpc mpc8 mpeg mpegts mxf nut ogg rm sox tta voc w64 wav wtv wv"
 )
-
 PICTURE_CODEC: Final = "libx264"
 SOUND_CODEC: Final = "aac"
 # Constant quality 18 keeps skin free of blocks; of libx264's presets "veryfast" gave the smallest files of such clips
@@ -112,7 +128,9 @@ MAX_TITLE_BYTES = 255  # of a chapter's title. Source: FFmpeg, movenc.c, mov_wri
 MAX_CAPTION_BYTES = 2**16 - 1  # whose number goes into two bytes
 QUEUED_FRAMES = 8  # drawn and waiting for the encoder: evens out both sides' pace, 19 MB at 1080x1080
 UNFINISHED = ".portrait-parlant-"  # begins a clip's name until it is whole: hidden, and nobody else's
-UNFINISHED_NAME = re.compile(re.escape(UNFINISHED) + r"[0-9a-f]{16}\.mp4")
+UNFINISHED_NAME = re.compile(  # and of the same while it is signed, by files.written_whole
+    re.escape(UNFINISHED) + r"[0-9a-f]{16}\.mp4(\.[0-9a-f]{8}" + re.escape(PART) + ")?"
+)
 LITTLE_SPACE = 4 * MEBIBYTE  # with less than this free, a failed write is told as a full disk
 
 
@@ -137,7 +155,8 @@ def load_portrait(path: Path) -> np.ndarray:
     path = Path(path)
     name = _check_file(path, MAX_PICTURE_MEBIBYTES, PictureFileTooLarge)
     pillow_heif.register_heif_opener()
-    with path.open("rb") as stream:
+    with _Rationed(io.FileIO(path)) as stream:
+        stream.left = HEADER_ALLOWANCE
         try:
             picture = Image.open(stream, formats=PICTURE_FORMATS)
             width, height = picture.size
@@ -150,14 +169,49 @@ def load_portrait(path: Path) -> np.ndarray:
             raise _too_large(name, width, height)
         if min(width, height) < MIN_PICTURE_PX:
             raise PictureTooSmall(name=name, width=width, height=height, limit_px=MIN_PICTURE_PX)
+        stream.left = PIXELS_ALLOWANCE
         try:
+            if _costs_too_much(picture, stream):
+                raise PictureDamaged(name=name)
             picture.load()
             pixels = _as_seen(picture)
-        except MemoryError:
+        except (MemoryError, PictureDamaged):
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error ...
             raise PictureDamaged(name=name) from error
     return pixels
+
+
+class _Rationed(io.BufferedReader):
+    """A file that can be read until its allowance is used up."""
+
+    left = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= READ_COST + (size if size is not None and 0 < size <= SMALL_READ else 0)
+        if self.left < 0:
+            raise ValueError("so many chunks are no picture")
+        return super().read(size)
+
+
+def _costs_too_much(picture: Image.Image, stream: io.BufferedReader) -> bool:
+    """Whether the file asks for more work than its pixels do: a JPEG of endless scans, a TIFF of immense tiles."""
+    if picture.format == "TIFF":
+        tile = [int(picture.tag_v2.get(tag, 0)) for tag in (TILE_WIDTH, TILE_LENGTH)]  # type: ignore[attr-defined]
+        return tile[0] * tile[1] > MAX_MEGAPIXELS * 1e6
+    if picture.format not in ("JPEG", "MPO"):
+        return False
+    num_scans, at = 0, 2
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for _ in range(MAX_JPEG_MARKS):
+            mark = JPEG_MARK.search(content, at)
+            if mark is None or mark[0] == b"\xff\xd9":  # the end: what follows is another picture, or a film
+                return False
+            num_scans += mark[0] == b"\xff\xda"
+            if num_scans > MAX_JPEG_SCANS:
+                return True
+            at = mark.end() + int.from_bytes(content[mark.end() : mark.end() + 2])
+    return True
 
 
 def _size_of_bomb(stream: io.BufferedReader) -> tuple[int, int]:
@@ -180,13 +234,20 @@ def _too_large(name: str, width: int, height: int) -> PictureTooLarge:
 def _as_seen(picture: Image.Image) -> np.ndarray:
     """A decoded picture of any mode as (height, width, 3) uint8, RGB."""
     profile = picture.info.get("icc_profile")
-    picture = ImageOps.exif_transpose(picture)
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: S110, SIM105  # of damaged notes, what can be read counts; the pixels are whole
+        pass
     if picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
         picture = _in_eight_bits(picture)
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        backdrop = Image.new("RGBA", picture.size, (*BACKDROP, 255))
-        picture = Image.alpha_composite(backdrop, picture).convert("RGB")
+        if picture.mode != "RGBA":
+            picture = picture.convert("RGBA")
+        backdrop = Image.new("RGB", picture.size, BACKDROP)
+        backdrop.paste(picture, mask=picture)
+        picture = backdrop
     if profile and picture.mode in ("RGB", "CMYK", "L"):
         # A profile that lcms refuses is left aside, as browsers do.
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
@@ -194,19 +255,22 @@ def _as_seen(picture: Image.Image) -> np.ndarray:
             if "sRGB" not in ImageCms.getProfileDescription(theirs):
                 ours = ImageCms.createProfile("sRGB")
                 picture = ImageCms.profileToProfile(picture, theirs, ours, outputMode="RGB") or picture
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:
     """A gray picture of 16 or 32 bits or floats with its full scale brought to 255: 1, 255, 65535, or its maximum."""
-    values = np.nan_to_num(np.asarray(picture, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.array(picture, np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     largest = float(values.max())
     if picture.mode.startswith("I;16"):
         full_scale = 65_535.0
     else:
         scales = (1.0, 255.0, 65_535.0) if picture.mode == "F" else (255.0, 65_535.0)
         full_scale = next((scale for scale in scales if largest <= scale), largest)
-    return Image.fromarray(np.clip(values * (255.0 / full_scale), 0, 255).round().astype(np.uint8))
+    values *= 255.0 / full_scale
+    np.rint(np.clip(values, 0, 255, out=values), out=values)
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def _check_file(path: Path, limit_mebibytes: int, too_large: type[AvatarError]) -> str:
@@ -274,7 +338,8 @@ def load_speech(path: Path, *, spare_seconds: float = 0.0) -> Speech:
         spare_seconds: Let in beyond MAX_SECONDS: the sound of a finished clip is longer by what fills its last block.
 
     Raises:
-        FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong.
+        FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong,
+        SoundTooDetailed.
     """
     path = Path(path)
     seconds, num_samples, num_clipped = Fraction(0), 0, 0
@@ -307,11 +372,16 @@ def _let_in(path: Path, start: Fraction = Fraction(0)) -> Generator[_Sound, None
         start: Seconds into the clip, which count towards its length; negative ones are let in beyond MAX_SECONDS.
 
     Raises:
-        FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong.
+        FileMissing, SoundFileTooLarge, SoundUnreadable, SoundMissing, SoundSilent, SoundTooShort, SoundTooLong,
+        SoundTooDetailed.
     """
     name = _check_file(path, MAX_SOUND_MEBIBYTES, SoundFileTooLarge)
-    seconds, peak = Fraction(0), 0.0
+    seconds, peak, num_values = Fraction(0), 0.0, 0
     for sound in _decode(path):
+        num_values += sound.samples.size
+        if num_values > MAX_VALUES:
+            channels = len(sound.samples)
+            raise SoundTooDetailed(name=name, channels=channels, kilohertz=sound.rate / 1000)
         seconds += Fraction(sound.samples.shape[1], sound.rate)
         if start + seconds > MAX_SECONDS:
             raise SoundTooLong(name=name, limit_seconds=MAX_SECONDS)
@@ -348,11 +418,19 @@ def _decode(path: Path) -> Generator[_Sound, None, None]:
         SoundUnreadable: FFmpeg cannot read it, or too much of it is broken.
     """
     name = path.name
-    options = {"format_whitelist": ",".join(SOUND_FORMATS.split()), "protocol_whitelist": "file"}
+    options = {
+        "format_whitelist": ",".join(SOUND_FORMATS.split()),
+        "protocol_whitelist": "",  # a file that names others does not get them
+        "codec_whitelist": _sound_codecs(),
+    }
     num_broken, found_any = 0, False
     try:
-        # The protocol is named, so that no name of a file is taken for an address.
-        with av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace") as container:
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(_Nameless(io.FileIO(path)))
+            if promises_too_much(file, path.stat().st_size):
+                raise SoundUnreadable(name=name)
+            file.seek(0)
+            container = opened.enter_context(av.open(file, "r", options=options, metadata_errors="replace"))
             if not container.streams.audio:
                 raise SoundMissing(name=name)
             converter, converted_kind = av.AudioResampler("flt"), None
@@ -377,13 +455,32 @@ def _decode(path: Path) -> Generator[_Sound, None, None]:
                     frame.pts = None  # a resampler would fill gaps between times; we count samples
                     for converted in converter.resample(frame):
                         found_any = True
-                        yield _Sound(_as_channels(converted), frame.layout.name, frame.sample_rate)
+                        samples, layout = _as_channels(converted), frame.layout.name
+                        if len(samples) > MOST_CHANNELS:
+                            samples, layout = samples.mean(axis=0, keepdims=True), "mono"
+                        yield _Sound(samples, layout, frame.sample_rate)
     except FileNotFoundError as error:
         raise FileMissing(name=name) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SoundUnreadable(name=name) from error
     if num_broken and not found_any:
         raise SoundUnreadable(name=name)
+
+
+class _Nameless(io.BufferedReader):
+    """A file whose name tells FFmpeg nothing: it would believe an ending, or take the name for an address."""
+
+    name = "recording"
+
+
+@functools.cache
+def _sound_codecs() -> str:
+    """FFmpeg's names of its decoders of sound: of a film it would decode some pictures as well, to know what it is."""
+    found = []
+    for name in sorted(av.codecs_available):
+        with contextlib.suppress(UnknownCodecError):  # it encodes alone
+            found += [name] * (av.Codec(name, "r").type == "audio")
+    return ",".join(found)
 
 
 def _as_channels(frame: av.AudioFrame) -> np.ndarray:

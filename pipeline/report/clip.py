@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from pipeline.boxes import promises_too_much
 from pipeline.errors import ClipFileTooLarge, ClipTooLarge, ClipTooLong, ClipUnreadable, ClipWithoutPicture, FileMissing
 from pipeline.media import MAX_BROKEN_PACKETS, MEBIBYTE
 
@@ -170,6 +171,9 @@ class Clip:
         # The protocol is named, so that no name of a file is taken for an address.
         options = {"format_whitelist": ",".join(CLIP_FORMATS.split()), "protocol_whitelist": "file"}
         try:
+            with self.path.open("rb") as file:
+                if promises_too_much(file, self.path.stat().st_size):
+                    raise ClipUnreadable(name=self.name)
             return av.open(f"file:{self.path.absolute()}", "r", options=options, metadata_errors="replace")
         except FileNotFoundError as error:
             raise FileMissing(name=self.name) from error

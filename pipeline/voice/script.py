@@ -111,8 +111,10 @@ def labels_read(script: str) -> list[str]:
 
 
 def num_speakers(script: str) -> int:
-    """How many speak in a script: 1, or 2 where both have something to say."""
-    speakers = {who for who, paragraphs in turns(clean(script)) if any(map(str.isalnum, "".join(paragraphs)))}
+    """How many speak in a script: 1, or 2 where both have something to say; of one too long, in what could be read."""
+    speakers = {
+        who for who, paragraphs in turns(clean(script[:MAX_TEXT_LENGTH])) if any(map(str.isalnum, "".join(paragraphs)))
+    }
     return max(len(speakers), 1)
 
 

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -27,6 +28,20 @@ PROJECT = Path(__file__).parents[2]
 def noise(height: int, width: int) -> np.ndarray:
     """Every pixel any colour."""
     return np.random.default_rng(6).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def shapes(seed: int) -> np.ndarray:
+    """Soft ovals in the colours of skin, showing nothing: some are taken for what they are not."""
+    rng = np.random.default_rng(seed)
+    skin = np.array([(224, 172, 138), (198, 134, 98), (150, 96, 66), (240, 200, 170)][seed % 4], float)
+    picture = np.full((256, 256, 3), skin * rng.uniform(0.6, 1.1))
+    for _ in range(rng.integers(2, 9)):
+        oval = np.zeros((256, 256), np.float32)
+        centre, axes = rng.integers(0, 256, 2).tolist(), rng.integers(15, 110, 2).tolist()
+        cv2.ellipse(oval, centre, axes, float(rng.uniform(0, 180)), 0, 360, (1.0,), -1)
+        oval = cv2.GaussianBlur(oval, (0, 0), float(rng.uniform(2, 14)))[:, :, None]
+        picture = picture * (1 - oval) + oval * skin * rng.uniform(0.45, 1.2)
+    return picture.clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +107,11 @@ def test_a_face_at_the_edge_or_beyond_is_judged_as_far_as_it_goes(face):
 def test_bands_begin_where_they_say(monkeypatch, score, outcome):
     monkeypatch.setattr(gate, "scores", lambda pictures: [0.1, score, 0.0][: len(pictures)])
     assert judge(noise(8, 8), Box(0, 0, 8, 8), Box(0, 0, 4, 4)) == Verdict(max(score, 0.1), outcome)
+
+
+@pytest.mark.parametrize(("seed", "outcome"), [(104, "refuse"), (102, "ask"), (86, "ask"), (0, "pass")])
+def test_shapes_in_skins_colours_are_held_back_though_they_show_nothing(seed, outcome):
+    assert judge(shapes(seed)).outcome == outcome
 
 
 def test_visitors_at_once_get_what_each_would_alone(fresh, pictures):
