@@ -95,12 +95,14 @@ class Take:
         frames: The clip's frames, one at a time: (plan.height, plan.width, 3) uint8, RGB, each a new array which the
             caller keeps. Closing it frees what it holds.
         notices: What the user should know about the clip.
+        model: Name and revision of the model that drew it; "" where none did.
         delivered: To be called once the clip is written: what was kept for it is no longer needed.
     """
 
     frames: Iterator[np.ndarray]
     notices: tuple[Notice, ...] = ()
     delivered: Callable[[], None] = nothing_kept
+    model: str = ""
 
 
 class Engine(Protocol):

@@ -359,16 +359,17 @@ def trust_anchors() -> str:
     return os.environ.get("PORTRAIT_TRUST_ANCHORS", "").strip()
 
 
-def gates_pictures(*, is_shared: bool = False) -> bool:
-    """Whether pictures pass the gate before they move: on a Space and through a public link, but for PORTRAIT_GATE.
+def is_public() -> bool:
+    """Whether others than who runs the page use it: on a Space, or through the link that GRADIO_SHARE makes."""
+    return on_space() or os.environ.get("GRADIO_SHARE", "").lower() in ("1", "t", "true", "yes")
 
-    Args:
-        is_shared: The page is open to others than who runs it.
-    """
+
+def gates_pictures() -> bool:
+    """Whether pictures pass the gate before they move: on a public page, but for PORTRAIT_GATE."""
     switch = os.environ.get("PORTRAIT_GATE", "").lower()
     if switch in ("0", "f", "false", "no", "off"):
         return False
-    return switch in ("1", "t", "true", "yes", "on") or is_shared or on_space()
+    return switch in ("1", "t", "true", "yes", "on") or is_public()
 
 
 def rehearses() -> bool:

@@ -19,7 +19,7 @@ import stat
 import threading
 import wave
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -238,7 +238,7 @@ def _as_seen(picture: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(picture, in_place=True)
     except MemoryError:
         raise
-    except Exception:  # noqa: S110, SIM105  # of damaged notes, what can be read counts; the pixels are whole
+    except Exception:  # of damaged notes, what can be read counts; the pixels are whole
         pass
     if picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
         picture = _in_eight_bits(picture)
@@ -690,6 +690,8 @@ class VideoWriter:
         captions: What is said when, one at a time and as it shall be shown (`captions.one_at_a_time`): a track that
             players other than a page's can switch on.
         language: Of the captions.
+        seal: Called with the finished file before it gets its name; it may replace the file by one that is as whole.
+            What it raises is raised, and no file is left.
 
     Raises:
         ValueError: captions are out of order or overlap.
@@ -708,11 +710,12 @@ class VideoWriter:
         chapters: Sequence[tuple[str, float, float]] = (),
         captions: Sequence[Line] = (),
         language: str = "en",
+        seal: Callable[[Path], object] | None = None,
     ) -> None:
         if any(line.end > later.start for line, later in itertools.pairwise(captions)):
             raise ValueError("captions must be in order, one at a time; captions.one_at_a_time() gives them so")
         self.path, self._voice, self._plan = Path(path), speech.path, plan
-        self._chapters, self._captions, self._language = chapters, captions, language
+        self._chapters, self._captions, self._language, self._seal = chapters, captions, language, seal
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUED_FRAMES)
         self._num_added = 0
         self._abandoned = False
@@ -767,6 +770,8 @@ class VideoWriter:
             if self._num_added != self._plan.num_frames:
                 raise ValueError(f"the plan has {self._plan.num_frames} frames, {self._num_added} were added")
             try:
+                if self._seal is not None:
+                    self._seal(self._temporary)
                 with self._temporary.open("rb+") as written:
                     os.fsync(written.fileno())
                 self._temporary.replace(self._target)

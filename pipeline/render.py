@@ -11,6 +11,9 @@ from pipeline.cast import cast
 from pipeline.engine import Engine, Scene, Step
 from pipeline.generators import to_end
 from pipeline.request import RenderRequest, RenderResult
+from pipeline.trust.credentials import Signed, sign
+from pipeline.trust.finish import Finish, made_of
+from pipeline.trust.label import check_unlabelled
 
 OnStep = Callable[[Step], None]
 
@@ -53,6 +56,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         engine: Who draws; None for the one that the request names.
     """
     started = time.perf_counter()
+    check_unlabelled(request.unlabelled, request.engine, is_public=hardware.is_public())
     engine, seed = engine or hardware.engine_for(request), request.seed
     assert seed is not None, "a request draws its seed when it is made"
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
@@ -63,6 +67,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         scene = Scene(portrait, heard.speech, heard.speakers, request.direction, request.framing)
         plan = engine.plan(scene, size=request.size)
         lines = heard.lines if request.captions != "none" else ()
+        signed: list[Signed] = []
         # entered first: a closed folder is told before the work
         with media.VideoWriter(
             path,
@@ -71,15 +76,15 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
             chapters=captions.chapters(heard.lines, plan.seconds),
             captions=captions.one_at_a_time(captions.cut(lines)),
             language=heard.speakers[0].language,
+            seal=lambda clip: signed.append(sign(clip, made_of(request, engine.name, take), request.portrait)),
         ) as writer:
             take = yield from engine.perform(scene, plan, seed=seed)
-            clear = captions.keep_clear([speaker.face for speaker in heard.speakers], plan)
-            burner = captions.Burner(lines if request.captions == "burned" else (), plan, clear)
-            notices = heard.notices + take.notices + burner.notices
+            finish = Finish(request, plan, [speaker.face for speaker in heard.speakers], lines)
+            notices = heard.notices + take.notices + finish.notices
             del portrait, heard, scene  # large, and not needed to draw
             drawing = time.perf_counter()
             for done, frame in enumerate(take.frames, start=1):
-                writer.add(burner.draw(frame, done - 1))
+                writer.add(finish.draw(frame, done - 1))
                 pace = (time.perf_counter() - drawing) / done
                 yield Step("StageDrawing", done, plan.num_frames, pace * (plan.num_frames - done))
     written = captions.write(lines, path) if lines else ()
@@ -94,6 +99,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         height=plan.height,
         width=plan.width,
         captions=written,
+        signed=signed[0],
         notices=notices,
     )
 

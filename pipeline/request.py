@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline.direction import Direction
 from pipeline.errors import (
@@ -24,6 +24,9 @@ from pipeline.errors import (
 )
 from pipeline.plan import FRAMINGS, SQUARE
 from pipeline.texts import Notice
+
+if TYPE_CHECKING:
+    from pipeline.trust.credentials import Signed
 
 ENGINES = ("draft", "avatar")
 TEXT_LANGUAGES = ("en", "fr")  # languages whose letters we can turn into sounds
@@ -86,6 +89,9 @@ class RenderRequest:
         second_points: Handles of the second one's face.
         second_voice: Name of the synthetic voice that speaks the lines of "B:".
         captions: One of CAPTIONS; of the script, or of the text.
+        unlabelled: Why the clip goes without its visible label, one of `trust.label.UNLABELLED`; None for a clip with
+            one. Drafts made at home alone may.
+        mark: Whether the durable invisible mark is written into the frames; see `trust.mark`.
         prompt: What is seen, for the avatar engine.
         num_inference_steps: Steps of the avatar engine's denoiser, 1 to MAX_STEPS; published: 50.
         placement: Where the avatar engine keeps its models, by the name in `hardware.Placement`; None for what suits
@@ -122,6 +128,8 @@ class RenderRequest:
     second_points: tuple[Point, ...] | None = None
     second_voice: str | None = None
     captions: str = "none"
+    unlabelled: str | None = None
+    mark: bool = False
     prompt: str = ""
     num_inference_steps: int = 50
     placement: str | None = None
@@ -221,6 +229,7 @@ class RenderResult:
         height: Pixels.
         width: Pixels.
         captions: Files of its captions, SubRip and WebVTT.
+        signed: Who signed its Content Credentials, or why nobody did.
         notices: What the user should know about it.
     """
 
@@ -233,4 +242,5 @@ class RenderResult:
     height: int
     width: int
     captions: tuple[Path, ...] = ()
+    signed: "Signed | None" = None
     notices: tuple[Notice, ...] = field(default=())

@@ -1520,6 +1520,17 @@ TEXTS: dict[str, Text] = {
         "The command line was not understood ({detail}). {program} --help explains it.",
         "La ligne de commande n'a pas été comprise ({detail}). {program} --help l'explique.",
     ),
+    "CliNoLabel": Text(
+        "leave out the visible label, for one of these reasons, which the clip's credentials state (drafts alone): "
+        "{reasons}",
+        "retirer l'étiquette visible, pour l'une de ces raisons, que diront les Content Credentials du clip "
+        "(ébauches seulement) : {reasons}",
+    ),
+    "CliMark": Text(
+        "write an invisible mark into the frames, by which verify may find the clip again; it proves nothing",
+        "inscrire dans les images une marque invisible, à laquelle verify pourra reconnaître le clip; elle ne prouve "
+        "rien",
+    ),
     "CliEnding": Text(
         "{option} needs a name that ends in {ending}, not {name}.",
         "{option} demande un nom qui se termine par {ending}, et non {name}.",

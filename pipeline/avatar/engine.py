@@ -127,7 +127,8 @@ class AvatarEngine:
             before = job.state, job.num_frames
             yield from self.lease(job.folder)
             assert (job.state, job.num_frames) != before, "a lease does one piece of work at least"
-        return Take(job.frames(), plan.notices + tuple(_notices(job)), job.delete)
+        model = f"{facts['repository']['name']} {facts['commit']} {facts['precision']}"
+        return Take(job.frames(), plan.notices + tuple(_notices(job)), job.delete, model)
 
     def _weights(self, plan: costs.AvatarPlan) -> Generator[Step, None, dict[str, Any]]:
         """Download and convert what is missing; what a job must know of it."""

@@ -38,6 +38,7 @@ from pipeline.request import (
     read_points,
 )
 from pipeline.texts import say
+from pipeline.trust.label import UNLABELLED, why_unlabelled
 
 HIGHEST_FACE = 99  # more than anyone looks for in one picture
 COUNTED_IN_MINUTES = 90  # seconds left from which minutes say enough
@@ -78,6 +79,8 @@ def add(commands: Any, language: str) -> None:
         default=RenderRequest.captions,
         help=say("CliCaptions", language, default=RenderRequest.captions),
     )
+    make.add_argument("--no-label", metavar="REASON", choices=UNLABELLED, help=no_label_in_words(language))
+    make.add_argument("--mark", action="store_true", help=say("CliMark", language))
     make.add_argument(
         "--engine",
         metavar="NAME",
@@ -154,6 +157,12 @@ def add(commands: Any, language: str) -> None:
     )
     avatar.add_argument("--accept-licence", action="store_true", help=say("CliAcceptLicence", language))
     avatar.add_argument("--tiny", action="store_true", help=say("CliTiny", language))
+
+
+def no_label_in_words(language: str) -> str:
+    """What a clip may go without its label for."""
+    reasons = "; ".join(f"{reason}: {why_unlabelled(reason).text(language)}" for reason in UNLABELLED)
+    return say("CliNoLabel", language, reasons=reasons)
 
 
 def read_words(path: Path) -> str:
@@ -260,6 +269,8 @@ def run(options: argparse.Namespace, language: str) -> int:
             second_points=read_points(" ".join(options.second_points)) if options.second_points else None,
             second_voice=options.second_voice,
             captions=options.captions,
+            unlabelled=options.no_label,
+            mark=options.mark,
             prompt=options.prompt,
             num_inference_steps=options.steps
             or (REHEARSED_STEPS if options.tiny else RenderRequest.num_inference_steps),
@@ -348,6 +359,8 @@ def watch(language: str, begin: Callable[[], Generator[Step, None, RenderResult]
         progress.close()
     for notice in result.notices:
         print(notice.text(language), file=sys.stderr)
+    if result.signed is not None:
+        print(result.signed.told.text(language), file=sys.stderr)
     print(
         say(
             "CliDone",
