@@ -45,6 +45,7 @@ from pipeline import (
     rigs,
 )
 from pipeline.avatar import costs, hub, leases, licence, speed
+from pipeline.bodies import BodyLimit
 from pipeline.cast import say_script
 from pipeline.direction import MOODS
 from pipeline.engine import Engine, Step
@@ -65,6 +66,9 @@ from pipeline.request import (
     read_points,
 )
 from pipeline.texts import LANGUAGES, TEXTS, number, say
+from pipeline.trust import audit, gate
+from pipeline.trust import consent as consenting
+from pipeline.trust.label import UNLABELLED
 from pipeline.units import GIBIBYTE, GIGABYTE, MEBIBYTE
 from pipeline.voice.script import num_speakers
 from pipeline.voice.speak import catalogue
@@ -86,6 +90,8 @@ AVATAR_SIZE, AVATAR_STEPS = RenderRequest.size, RenderRequest.num_inference_step
 if hardware.rehearses():
     AVATAR_SIZE, AVATAR_STEPS = REHEARSED_SIZE, REHEARSED_STEPS
 TITLE = "Portrait Parlant"
+SHOWN = ("Page", "Unlabelled", "GateConfirm")  # begin the names of the page's texts
+MOST_JUDGED = 4  # faces that the picture gate looks at closely, 0.1 s each; it sees all of them in the whole picture
 CLICKS = 3  # two eyes and the mouth
 MOST_KEPT = 49  # pictures, and a new one, whose points a browser keeps: 5 KB
 LANGUAGE_COOKIE = "portrait-language"  # "en" or "fr", once the visitor has chosen
@@ -193,14 +199,16 @@ def details(result: RenderResult, language: str) -> str:
         seconds=result.seconds,
         seed=result.seed,
     )
-    return "\n\n".join([line, *(f"- {notice.text(language)}" for notice in result.notices)])
+    signed = () if result.signed is None else (result.signed.told,)
+    return "\n\n".join([line, *(f"- {notice.text(language)}" for notice in (*result.notices, *signed))])
 
 
 def labels() -> gr.I18n:
     """Every text of the page, for the browser to choose from by its own language."""
     words: dict[str, dict[str, str]] = {}
     for language in LANGUAGES:
-        words[language] = {key: getattr(text, language) for key, text in TEXTS.items() if key.startswith("Page")}
+        words[language] = {key: getattr(text, language) for key, text in TEXTS.items() if key.startswith(SHOWN)}
+        words[language]["PageTerms"] = consenting.terms(language, kept_hours=KEPT_SECONDS // 3600)
         for status in hardware.engines():
             if status.reason:
                 key = f"PageEngine{status.name.title()}"
@@ -243,6 +251,10 @@ def problems(given: dict[str, Any], language: str) -> dict[str, str]:
             read_points(given["points"])
     except AvatarError as error:
         found["points"] = error.text(language)
+    try:
+        consenting.require(given["consent"])
+    except AvatarError as error:
+        found["consent"] = error.text(language)
     return found
 
 
@@ -364,6 +376,8 @@ def asked(given: dict[str, Any], language: str, **changes: Any) -> RenderRequest
         "points": read_points(given["points"]) if given["points"] else None,
         "language": given["language"] or None,
         "captions": given["captions"] or RenderRequest.captions,
+        "unlabelled": given["unlabelled"] or None,
+        "mark": given["mark"] is True,
         "prompt": given["prompt"] or "",
         "num_inference_steps": read_steps(given["steps"], language),
         "preset": given["preset"] or RenderRequest.preset,
@@ -408,6 +422,10 @@ def render(
     captions: str = RenderRequest.captions,
     second_speech: str | None = None,
     second_face: str = "",
+    consent: bool = False,
+    unlabelled: str = "",
+    mark: bool = False,
+    confirmed: bool = False,
     request: gr.Request = None,  # type: ignore[assignment]
     progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio reads the default to know that progress is wanted
 ) -> Iterator[tuple[Any, ...]]:
@@ -445,6 +463,12 @@ def render(
         captions: "none", "file" (to be switched on), or "burned" (drawn into the picture).
         second_speech: The recording of a second character in the picture; it begins when the first has ended.
         second_face: Which face is the second one's, as text; leave empty for the other one.
+        consent: True where you have the right to animate this face and to use this voice, and accept the terms of use.
+            Asked for with every clip.
+        unlabelled: Why a draft made on one's own computer goes without its visible label: "private", "artistic" or
+            "disclosed". Leave empty for a label.
+        mark: Write an invisible mark into the frames, by which the clip may be found again.
+        confirmed: True once you have read what the picture check asks, where there is one and it asks.
 
     Returns:
         The clip (mp4), a status line, the details (engine, size, length, time taken, seed), the name under which
@@ -456,19 +480,64 @@ def render(
     def begin(output: Path) -> Generator[Step, None, RenderResult]:
         wanted = asked(given, tongue, output=output)
         hardware.engine_for(wanted)  # refused here when it cannot run
-        if engine == "draft":
-            return (yield from render_steps(wanted))
-        jobs.sweep()
-        yield Step("StageReading")  # before libraries are loaded, which takes some seconds
-        with avatar_engine(wanted) as avatar:
-            return (yield from render_steps(wanted, avatar))
+        return (yield from let_in(wanted, confirmed, render_draft if engine == "draft" else render_avatar))
 
     yield from watched(begin, tongue, progress)
 
 
+def render_draft(wanted: RenderRequest) -> Generator[Step, None, RenderResult]:
+    """A draft, on this computer's processor."""
+    return (yield from render_steps(wanted))
+
+
+def render_avatar(wanted: RenderRequest) -> Generator[Step, None, RenderResult]:
+    """An avatar's clip, in leases of a card where cards are lent."""
+    jobs.sweep()
+    yield Step("StageReading")  # before libraries are loaded, which takes some seconds
+    with avatar_engine(wanted) as avatar:
+        return (yield from render_steps(wanted, avatar))
+
+
+def let_in(
+    wanted: RenderRequest, confirmed: bool, begin: Callable[[RenderRequest], Generator[Step, None, RenderResult]]
+) -> Generator[Step, None, RenderResult]:
+    """A render whose picture passes the gate, and which the audit log notes; where there are these.
+
+    Args:
+        wanted: What is asked for, with consent.
+        confirmed: The visitor has answered what the gate asks.
+        begin: Starts the render.
+    """
+    with audit.attempt(wanted, consent=consenting.TEXT_ID) as entry:
+        if hardware.gates_pictures():
+            picture = media.load_portrait(wanted.portrait)
+            verdict = gate.judge(picture, *(face.box for face in find_faces(picture)[:MOST_JUDGED]))
+            entry.gate["picture"] = verdict.score
+            gate.check(verdict, confirmed=confirmed)
+        result = yield from begin(wanted)
+        entry.output, entry.model, entry.mark = result.path, result.model, wanted.mark
+        entry.label = wanted.unlabelled or audit.SHOWN
+        if result.signed is not None and result.signed.is_signed:
+            entry.credentials = "local" if result.signed.is_local else "certificate"
+        else:
+            entry.credentials = "none"
+        return result
+
+
 INPUTS = tuple(name for name in inspect.signature(render).parameters if name not in ("request", "progress"))
 # before any is opened
-CHECKED = ("portrait", "speech", "seed", "face", "points", "script", "source", "second_face", "second_speech")
+CHECKED = (
+    "portrait",
+    "speech",
+    "seed",
+    "face",
+    "points",
+    "script",
+    "source",
+    "second_face",
+    "second_speech",
+    "consent",
+)
 
 
 def speak(
@@ -535,9 +604,8 @@ def variants(
 
         def begin(output: Path, seed: int = seed) -> Generator[Step, None, RenderResult]:
             changes = {"engine": "draft", "size": VARIANT_SIZE, "captions": "none", "seed": seed}
-            return (
-                yield from render_steps(asked({**named, "engine": "draft"}, tongue, **{**changes, "output": output}))
-            )
+            wanted = asked({**named, "engine": "draft"}, tongue, **{**changes, "output": output})
+            return (yield from let_in(wanted, named["confirmed"], render_draft))
 
         which = say("PageVariant", tongue, number=place + 1)
         for clip, status, drawn, *_ in watched(begin, tongue, progress):
@@ -1316,6 +1384,15 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                     label=word("PageCaptionsLabel"),
                     elem_id="captions",
                 )
+                unlabelled = gr.Radio(
+                    [(word("PageLabelShown"), ""), *((word(f"Unlabelled{one.title()}"), one) for one in UNLABELLED)],
+                    value="",
+                    label=word("PageLabelLabel"),
+                    info=word("PageLabelInfo"),
+                    visible=not hardware.is_public(),
+                    elem_id="unlabelled",
+                )
+                mark = gr.Checkbox(False, label=word("PageMark"), info=word("PageMarkInfo"), elem_id="mark")
             engine = gr.Radio(
                 [(word(f"PageEngine{status.name.title()}"), status.name) for status in hardware.engines()],
                 value="draft",
@@ -1395,6 +1472,10 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
                     elem_id="points",
                     placeholder="120,150 210,150 165,240",
                 )
+            consent = gr.Checkbox(False, label=word("PageConsent"), elem_id="consent")
+            confirmed = gr.Checkbox(
+                False, label=word("GateConfirm"), visible=hardware.gates_pictures(), elem_id="confirmed"
+            )
             with gr.Row():
                 make = gr.Button(word("PageMake"), variant="primary", elem_id="make", scale=3, min_width=160)
                 cancel = gr.Button(word("PageCancel"), elem_id="cancel", scale=1, min_width=96, interactive=False)
@@ -1457,6 +1538,10 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         "captions": captions,
         "second_speech": second_speech,
         "second_face": second_face,
+        "consent": consent,
+        "unlabelled": unlabelled,
+        "mark": mark,
+        "confirmed": confirmed,
     }
     for name, part in parts.items():
         if isinstance(part, gr.Radio | gr.Dropdown | gr.Slider) and name != "preset":  # a table's key
@@ -1564,6 +1649,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         concurrency_id="reports",
     )
     checked.success(None, pending, None, js=REMEMBER, api_visibility="private")
+    made.success(None, None, consent, js="() => false", api_visibility="private")  # asked for with every clip
     waited.success(None, None, None, js=REMEMBER_NOTHING, api_visibility="private")
     cancel.click(None, None, [status, cancel], cancels=[made, resumed, tried], js=CANCEL, api_visibility="private")
     captions_on.input(None, captions_on, None, js=CAPTIONS_ON, api_visibility="private")
@@ -1652,6 +1738,8 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         )
         shown.success(None, js=IN_SIGHT, api_visibility="private")
         shown.success(look, [portrait, kept, framing, points], looked, **quiet)
+    with gr.Accordion(word("PageTermsLabel"), open=False, elem_id="terms"):
+        gr.Markdown(word("PageTerms"))
     demo.load(
         find_pending, pending, [pending, status], queue=False, show_progress="hidden", api_visibility="private"
     ).then(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
@@ -1669,7 +1757,9 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "enable_monitoring": False,
     "js": AT_FIRST,
-    "app_kwargs": {"middleware": [Middleware(HeadFirst)]},
+    "app_kwargs": {
+        "middleware": [Middleware(HeadFirst), Middleware(BodyLimit, upload_mebibytes=media.MAX_SOUND_MEBIBYTES)]
+    },
     "mcp_server": True,
     "footer_links": ["api", "gradio"],
 }

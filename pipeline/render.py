@@ -99,6 +99,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         height=plan.height,
         width=plan.width,
         captions=written,
+        model=take.model,
         signed=signed[0],
         notices=notices,
     )

@@ -229,6 +229,7 @@ class RenderResult:
         height: Pixels.
         width: Pixels.
         captions: Files of its captions, SubRip and WebVTT.
+        model: Name and revision of the model that drew it; "" where none did.
         signed: Who signed its Content Credentials, or why nobody did.
         notices: What the user should know about it.
     """
@@ -242,5 +243,6 @@ class RenderResult:
     height: int
     width: int
     captions: tuple[Path, ...] = ()
+    model: str = ""
     signed: "Signed | None" = None
     notices: tuple[Notice, ...] = field(default=())

@@ -685,6 +685,17 @@ TEXTS: dict[str, Text] = {
         "I have the right to animate this face and to use this voice, and I accept the terms of use.",
         "J'ai le droit d'animer ce visage et d'utiliser cette voix, et j'accepte les conditions d'utilisation.",
     ),
+    "PageLabelLabel": Text("Label “AI-generated”", "Étiquette « Généré par IA »"),
+    "PageLabelShown": Text("Shown in a corner", "Montrée dans un coin"),
+    "PageLabelInfo": Text(
+        "A draft made on your own computer may go without, for a reason that the clip's file states.",
+        "Une ébauche faite sur votre propre ordinateur peut s'en passer, pour une raison que dit le fichier du clip.",
+    ),
+    "PageMark": Text("Durable mark", "Marque durable"),
+    "PageMarkInfo": Text(
+        "Invisible, in every frame: the clip may be recognised after it was compressed. It proves nothing.",
+        "Invisible, dans chaque image : le clip peut être reconnu une fois comprimé. Elle ne prouve rien.",
+    ),
     "PageTermsLabel": Text("Terms of use", "Conditions d'utilisation"),
     "TermsUse": Text(
         "**You may** make clips of a face and a voice that are yours, whose owner has agreed to this use, that belong "
