@@ -251,10 +251,6 @@ def problems(given: dict[str, Any], language: str) -> dict[str, str]:
             read_points(given["points"])
     except AvatarError as error:
         found["points"] = error.text(language)
-    try:
-        consenting.require(given["consent"])
-    except AvatarError as error:
-        found["consent"] = error.text(language)
     return found
 
 
@@ -284,6 +280,8 @@ def validate(request: gr.Request, *given: Any) -> list[dict[str, Any]]:
     named = dict(zip(CHECKED, given, strict=True))
     named["speech" if named["source"] == "script" else "script"] = None
     found = problems(named, language_of(request))
+    if named["consent"] is not True:
+        found["consent"] = say("PageConsentMissing", language_of(request))
     return [gr.validate(name not in found, found.get(name, "")) for name in CHECKED]
 
 
@@ -349,6 +347,7 @@ def asked(given: dict[str, Any], language: str, **changes: Any) -> RenderRequest
     """
     if problem := next(iter(problems(given, language).values()), None):
         raise refusal(problem, language)
+    consenting.require(given["consent"])
     is_typed, is_draft = is_script(given), given["engine"] == "draft"
     are_two = have_two("script" if is_typed else "recording", given["script"], given["second_speech"])
     recording = {

@@ -696,6 +696,9 @@ TEXTS: dict[str, Text] = {
         "Invisible, in every frame: the clip may be recognised after it was compressed. It proves nothing.",
         "Invisible, dans chaque image : le clip peut être reconnu une fois comprimé. Elle ne prouve rien.",
     ),
+    "PageConsentMissing": Text(
+        "Tick this box first: every clip needs it.", "Cochez d'abord cette case : chaque clip la demande."
+    ),
     "PageTermsLabel": Text("Terms of use", "Conditions d'utilisation"),
     "TermsUse": Text(
         "**You may** make clips of a face and a voice that are yours, whose owner has agreed to this use, that belong "

@@ -106,7 +106,7 @@ def main(portrait: str, voice: str, faceless: str) -> dict[str, Any]:
         client = Client(url, verbose=False)
 
         def ask(picture: str = portrait, **others: Any) -> Any:
-            given = {"engine": "avatar", "avatar_size": SIDE, "steps": STEPS, "seed": "7", **others}
+            given = {"engine": "avatar", "avatar_size": SIDE, "steps": STEPS, "seed": "7", "consent": True, **others}
             return client.submit(handle_file(picture), handle_file(voice), **given, api_name="/render")
 
         def go_on(job: str) -> Any:

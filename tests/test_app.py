@@ -69,7 +69,11 @@ def path_of(video: Any) -> str:
 
 def test_render_returns_a_playable_clip_and_its_details(client, server, portrait_path, short_voice):
     video, status, details, job, captions = client.predict(
-        portrait=handle_file(portrait_path), speech=handle_file(short_voice), seed=12345, api_name="/render"
+        portrait=handle_file(portrait_path),
+        speech=handle_file(short_voice),
+        seed=12345,
+        consent=True,
+        api_name="/render",
     )
     frame, count = played(path_of(video))
     assert frame.shape == (512, 512, 3)
@@ -92,6 +96,7 @@ def test_size_words_and_points_are_honoured(client, short_voice):
         points=points.split('"')[1],
         text="Hello.",
         language="en",
+        consent=True,
         api_name="/render",
     )
     assert played(path_of(video))[0].shape == (768, 768, 3)
@@ -105,6 +110,7 @@ def test_two_visitors_get_their_own_clips(server, short_voice):
             portrait=handle_file(EXAMPLES / "portraits" / f"{name}.jpg"),
             speech=handle_file(short_voice),
             seed=seed,
+            consent=True,
             api_name="/render",
         )
         for seed, name in enumerate(names)
@@ -128,6 +134,7 @@ def frames_of_each_alone(server: Server, names: tuple[str, ...], voice: Path) ->
             portrait=handle_file(EXAMPLES / "portraits" / f"{name}.jpg"),
             speech=handle_file(voice),
             seed=seed,
+            consent=True,
             api_name="/render",
         )
         frames.append(played(path_of(video))[0].astype(float))
@@ -196,7 +203,7 @@ def test_refusals_are_in_the_callers_language(
         (french_client, french, TEXTS["PageNotMade"].fr),
     ):
         with pytest.raises(AppError) as caught:
-            caller.predict(**given, api_name="/render")
+            caller.predict(**{"consent": True, **given}, api_name="/render")
         assert fragment in caught.value.message
         assert caught.value.title == title
     assert server.has_cleared()
@@ -249,8 +256,21 @@ def test_a_job_that_is_not_there_is_refused_in_words(client, server, job):
     assert server.has_cleared()
 
 
+@pytest.mark.parametrize("consent", [None, False, "true", 1])
+def test_without_consent_nothing_is_made(client, french_client, server, portrait_path, short_voice, consent):
+    files = {"portrait": handle_file(portrait_path), "speech": handle_file(short_voice)}
+    given = {} if consent is None else {"consent": consent}
+    for caller, language in ((client, "en"), (french_client, "fr")):
+        with pytest.raises(AppError) as caught:
+            caller.predict(**files, **given, api_name="/render")
+        assert getattr(TEXTS["PageConsent"], language) in caught.value.message
+    assert not server.work_folders()
+
+
 def test_progress_is_told_while_it_renders(client, portrait_path, short_voice):
-    job = client.submit(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
+    job = client.submit(
+        portrait=handle_file(portrait_path), speech=handle_file(short_voice), consent=True, api_name="/render"
+    )
     words = [status for _, status, *_ in job]
     assert any(word.startswith(TEXTS["StageReading"].en) for word in words)
     assert words[-1] == TEXTS["PageDone"].en
@@ -282,7 +302,7 @@ def test_a_script_is_spoken_by_itself_and_by_the_clip(client, server, portrait_p
     slow, _ = client.predict(**words, speed=0.5, api_name="/speak")
     assert heard(sound_of(slow))[1] > 1.5 * seconds
     video, status, details, _, captions = client.predict(
-        portrait=handle_file(portrait_path), **words, seed="3", captions="file", api_name="/render"
+        portrait=handle_file(portrait_path), **words, seed="3", captions="file", consent=True, api_name="/render"
     )
     assert status == TEXTS["PageDone"].en and "Seed: 3" in details
     drawn, clip_seconds = heard(path_of(video))
@@ -334,6 +354,7 @@ def test_two_speakers_two_framings_and_a_mood_are_honoured(client, server, two_f
         text="Hello there.",
         captions="burned",
         seed="5",
+        consent=True,
         api_name="/render",
     )
     frame, count = played(path_of(video))
@@ -344,7 +365,9 @@ def test_two_speakers_two_framings_and_a_mood_are_honoured(client, server, two_f
 
 
 def test_a_report_measures_a_clip_and_says_what_is_wrong(client, french_client, server, portrait_path, short_voice):
-    video, *_ = client.predict(portrait=handle_file(portrait_path), speech=handle_file(short_voice), api_name="/render")
+    video, *_ = client.predict(
+        portrait=handle_file(portrait_path), speech=handle_file(short_voice), consent=True, api_name="/render"
+    )
     given = {"clip": handle_file(path_of(video)), "portrait": handle_file(portrait_path)}
     plot, table, written = client.predict(**given, api_name="/report")
     assert TEXTS["ReportSync"].en in table and plot.startswith("<img alt=")
@@ -376,7 +399,12 @@ def test_two_visitors_scripts_never_mix(server, portrait_path):
     }
     jobs = {
         language: visitor(server).submit(
-            portrait=handle_file(portrait_path), script=script, captions="file", size=256, api_name="/render"
+            portrait=handle_file(portrait_path),
+            script=script,
+            captions="file",
+            size=256,
+            consent=True,
+            api_name="/render",
         )
         for language, script in scripts.items()
     }
@@ -416,7 +444,7 @@ def test_the_queue_is_bounded_and_cancelling_empties_it(server, portrait_path, l
 
     def submit() -> None:
         files = {"portrait": handle_file(portrait_path), "speech": handle_file(long_voice)}
-        jobs.append(callers[len(jobs) % 2].submit(**files, api_name="/render"))
+        jobs.append(callers[len(jobs) % 2].submit(**files, consent=True, api_name="/render"))
 
     folders = FOLDERS_EACH * RENDERS_AT_ONCE
     try:
@@ -481,7 +509,8 @@ def test_mcp_offers_described_tools(server):
     avatars = {"prompt", "avatar_size", "steps", "preset"}
     voices = {"script", "source", "voice", "second_voice", "speed", "second_speech", "second_face"}
     directions = {"motion", "expression", "mood", "framing", "captions"}
-    assert set(tools[0].inputSchema["properties"]) == drafts | avatars | voices | directions
+    trust = {"consent", "unlabelled", "mark", "confirmed"}
+    assert set(tools[0].inputSchema["properties"]) == drafts | avatars | voices | directions | trust
     for tool in tools:
         arguments = tool.inputSchema["properties"]
         assert all(argument.get("description") for argument in arguments.values()), arguments
@@ -490,7 +519,7 @@ def test_mcp_offers_described_tools(server):
 
 def test_mcp_makes_a_clip_from_data_urls(server, portrait_path, short_voice):
     files = {"portrait": data_url(portrait_path, "image/jpeg"), "speech": data_url(short_voice, "audio/wav")}
-    _, answer = ask_mcp(server, {**files, "seed": "7"}, "en")
+    _, answer = ask_mcp(server, {**files, "seed": "7", "consent": True}, "en")
     assert answer is not None
     assert not answer.isError
     said = " ".join(getattr(part, "text", "") for part in answer.content)

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from pipeline.texts import TEXTS
 from tests.browser.conftest import PHONE
-from tests.browser.test_page import STATUS, give, plays, serious
+from tests.browser.test_page import STATUS, give, make, plays, serious
 from tests.conftest import SHORT_SECONDS
 from tests.server import Server, serve, wait_until
 
@@ -50,7 +50,7 @@ def test_a_render_outlives_a_reload_and_a_cancel_and_is_resumed(open_page, serve
     give(page, portrait_path, short_voice)
     choose_avatar(page)
     expect(resume).to_be_hidden()
-    page.click("#make")
+    make(page)
     page.locator("#details").get_by_text(f"1 sur {STEPS}").wait_for()
     page.locator("#details img").wait_for()
     expect(resume).to_be_hidden()
@@ -68,7 +68,7 @@ def test_a_render_outlives_a_reload_and_a_cancel_and_is_resumed(open_page, serve
     assert len(kept(server)) == 1
 
     give(page, portrait_path, short_voice)
-    page.click("#make")  # a draft, as the page was loaded anew
+    make(page)  # a draft, as the page was loaded anew
     expect(status).to_have_text(TEXTS["PageDone"].fr, timeout=RENDER_MS)
     expect(resume).to_be_visible()
     resume.click()
@@ -106,7 +106,7 @@ def test_a_job_that_is_gone_is_forgotten(open_page, server, keep, portrait_path,
     page.set_default_timeout(RENDER_MS)
     give(page, portrait_path, short_voice)
     choose_avatar(page)
-    page.click("#make")
+    make(page)
     page.locator("#details").get_by_text(f"0 of {STEPS}").wait_for()
     page.click("#cancel")
     expect(page.locator(STATUS)).to_have_text(TEXTS["PageKept"].en, timeout=RENDER_MS)

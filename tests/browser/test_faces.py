@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from pipeline.texts import TEXTS
 from tests.browser.conftest import PHONE, WAIT_MS
-from tests.browser.test_page import STATUS, give, give_picture, plays
+from tests.browser.test_page import STATUS, give, give_picture, make, plays
 from tests.conftest import EXAMPLES
 
 pytestmark = pytest.mark.browser
@@ -78,7 +78,7 @@ def test_of_two_faces_a_click_chooses_who_speaks(open_page, server, keep, two_fa
     expect(page.locator("#face :is(input, textarea)")).to_have_value("2")
     assert value(page, "second-face") == ""
     keep(page, "face_chosen_fr_phone")
-    page.click("#make")
+    make(page)
     plays(page)
     frame = page.evaluate(
         """() => { const video = document.querySelector('#clip video'), canvas = document.createElement('canvas');
@@ -110,7 +110,7 @@ def test_with_two_speakers_the_second_click_is_the_second_ones(open_page, server
     page.locator("#format button").first.click()
     page.locator("#framing input[value='16:9']").check()
     page.locator("#captions input[value=file]").check()
-    page.click("#make")
+    make(page)
     clip = plays(page)
     assert clip["width"] > 850  # 16:9 of 512
     page.wait_for_function("() => document.querySelector('#clip video').textTracks[0]?.cues?.length === 2")
@@ -152,7 +152,7 @@ def test_a_thing_gets_a_face_by_three_clicks_that_the_browser_remembers(open_pag
     expect(hint).to_have_text(TEXTS["PagePlaceDone"].fr)
     show_advanced(page)
     expect(points).to_have_value(" ".join(f"{x},{y}" for x, y in placed))
-    page.click("#make")
+    make(page)
     plays(page)
     expect(page.locator(STATUS)).to_have_text(TEXTS["PageDone"].fr)
     keep(page, "teapot_done_fr_desktop")

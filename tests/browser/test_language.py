@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pipeline.texts import TEXTS
-from tests.browser.test_page import STATUS, give, give_picture
+from tests.browser.test_page import STATUS, give, give_picture, make
 
 pytestmark = pytest.mark.browser
 
@@ -40,13 +40,13 @@ def test_the_switch_changes_the_page_and_the_servers_words_for_good(
     page.reload()
     page.locator("#status [role=status]").wait_for()
     speaks(page, second)
-    page.click("#make")
+    make(page)
     problem = getattr(TEXTS["PagePictureMissing"], second)  # the server's word
     expect(page.locator("#portrait .validation-error")).to_contain_text(problem)
     give_picture(page, faceless_path)
     expect(page.locator("#faces-hint")).to_contain_text(getattr(TEXTS["PagePlaceFirstEye"], second))
     give(page, faceless_path, short_voice)
-    page.click("#make")
+    make(page)
     expect(page.locator(STATUS)).to_contain_text(getattr(TEXTS["PageNotMade"], second))
     refusal = {"en": "No face found in landscape.png", "fr": "Aucun visage trouvé dans landscape.png"}[second]
     expect(page.locator(STATUS)).to_contain_text(refusal)

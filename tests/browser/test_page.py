@@ -38,6 +38,12 @@ def give(page: Page, portrait: Path, voice: Path) -> None:
     page.locator("#speech").get_by_text(re.compile(r"^\d+:\d\d$")).first.wait_for()
 
 
+def make(page: Page, button: str = "#make") -> None:
+    """Give consent and press the button."""
+    page.locator("#consent input").check()
+    page.click(button)
+
+
 def plays(page: Page) -> dict:
     """Wait until the clip plays, and say how."""
     page.wait_for_function(f"() => {VIDEO} && {VIDEO}.readyState >= 2 && {VIDEO}.currentTime > 0", timeout=WAIT_MS)
@@ -61,7 +67,7 @@ def test_a_picture_and_a_voice_become_a_clip_that_plays_with_sound(
     page = open_page(language, size=SIZES[size])
     give(page, portrait_path, short_voice)
     keep(page, f"ready_{tongue}_{size}")
-    page.click("#make")
+    make(page)
     page.locator("#details progress").wait_for()
     keep(page, f"rendering_{tongue}_{size}")
     clip = plays(page)
@@ -92,12 +98,12 @@ def test_the_page_speaks_the_browsers_language(open_page, keep, language, tongue
     for key in ("PageIntroduction", "PageMake", "PageSynthetic", "PagePictureLabel", "PageScriptLabel", "PageIdle"):
         expect(page.get_by_text(getattr(TEXTS[key], tongue), exact=True).first).to_be_visible()
     assert page.locator("html").get_attribute("lang") == tongue
-    page.click("#make")
+    make(page)
     expect(page.locator("#portrait .validation-error")).to_contain_text(getattr(TEXTS["PagePictureMissing"], tongue))
     expect(page.locator("#script div.validation-error")).to_contain_text(getattr(TEXTS["PageScriptMissing"], tongue))
     page.locator("#source input[value=recording]").check()
     expect(page.get_by_text(getattr(TEXTS["PageVoiceLabel"], tongue), exact=True).first).to_be_visible()
-    page.click("#make")
+    make(page)
     expect(page.locator("#speech .validation-error")).to_contain_text(getattr(TEXTS["PageVoiceMissing"], tongue))
     keep(page, f"missing_{language}_desktop")
 
@@ -109,7 +115,7 @@ def test_the_other_engine_is_shown_with_what_it_still_needs(open_page, portrait_
     page.locator("#engine input[value=avatar]").check()
     has_packages = all(status.available for status in hardware.engines())
     expect(page.locator("#licence")).to_be_visible(visible=has_packages)
-    page.click("#make")
+    make(page)
     needed = "n'a pas été acceptée" if has_packages else "« avatar » ne peut pas fonctionner ici"
     expect(page.locator(STATUS)).to_contain_text(needed, timeout=WAIT_MS)
     expect(page.locator("#resume")).to_be_hidden()
@@ -122,7 +128,7 @@ def test_a_picture_without_a_face_is_refused_in_words(
 ):
     page = open_page(language, size=SIZES[size])
     give(page, faceless_path, short_voice)
-    page.click("#make")
+    make(page)
     title = getattr(TEXTS["PageNotMade"], language[:2])
     expect(page.locator(STATUS)).to_contain_text(title)
     expect(page.locator(STATUS)).to_contain_text("landscape.png (480×320)")
@@ -135,7 +141,7 @@ def test_cancel_stops_the_work_and_leaves_nothing(open_page, server, keep, portr
     page = open_page()
     give(page, portrait_path, long_voice)
     expect(page.locator("#cancel")).to_be_disabled()
-    page.click("#make")
+    make(page)
     page.locator(STATUS).get_by_text(TEXTS["StageDrawing"].en).wait_for()
     assert len(server.work_folders()) == FOLDERS_EACH
     page.click("#cancel")
@@ -146,16 +152,16 @@ def test_cancel_stops_the_work_and_leaves_nothing(open_page, server, keep, portr
     keep(page, "cancelled_en_desktop")
     page.reload()
     give(page, portrait_path, short_voice)
-    page.click("#make")
+    make(page)
     assert plays(page)["seconds"] == pytest.approx(SHORT_SECONDS, abs=0.1)
 
 
 def test_a_second_click_starts_no_second_render(open_page, server, portrait_path, long_voice):
     page = open_page()
     give(page, portrait_path, long_voice)
-    page.click("#make")
+    make(page)
     assert wait_until(lambda: len(server.work_folders()) == FOLDERS_EACH, 30)
-    page.click("#make")
+    make(page)
     page.wait_for_timeout(1500)  # as long as a render needs to make its folder, several times over
     assert len(server.work_folders()) == FOLDERS_EACH
     page.click("#cancel")
@@ -167,10 +173,10 @@ def test_leaving_in_mid_render_frees_the_slot(open_page, server, keep, portrait_
     reloading, closing, waiting = open_page(), open_page(), open_page("fr-CA")
     for page in (reloading, closing):
         give(page, portrait_path, long_voice)
-        page.click("#make")
+        make(page)
     assert wait_until(lambda: len(server.work_folders()) == 2 * FOLDERS_EACH, 60)
     give(waiting, portrait_path, short_voice)
-    waiting.click("#make")
+    make(waiting)
     expect(waiting.locator(STATUS)).to_have_text(TEXTS["PageWaiting"].fr)
     keep(waiting, "waiting_fr_desktop")
     reloading.reload()
@@ -201,7 +207,7 @@ def test_an_example_can_be_made_again(open_page):
     page = open_page()
     page.get_by_role("button", name=ROWS[-1]["title_en"]).click()
     plays(page)
-    page.click("#make")
+    make(page)
     expect(page.locator(STATUS)).to_have_text(TEXTS["PageDone"].en, timeout=WAIT_MS)
     assert plays(page)["seconds"] > 1
 
@@ -229,7 +235,7 @@ def make_with_everything_open(page: Page, portrait: Path, voice: Path) -> None:
     expect(page.locator("#second-speech")).to_be_visible()
     page.locator("#text textarea").fill("Hello there.")
     page.locator("#captions input[value=file]").check()
-    page.click("#make")
+    make(page)
     plays(page)
     page.locator("#measured table").wait_for()
 
@@ -249,7 +255,7 @@ def test_a_webcam_and_a_microphone_will_do(open_page, keep):
     page.wait_for_timeout(1500)  # of recording
     page.locator("#speech .stop-button").click()
     page.locator("#speech").get_by_text(re.compile(r"^0:0[1-3]$")).first.wait_for()
-    page.click("#make")
+    make(page)
     expect(page.locator(STATUS)).to_contain_text("No face found")
     keep(page, "webcam_en_desktop")
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from pipeline.texts import TEXTS, say
 from tests.browser.conftest import PHONE, WAIT_MS
-from tests.browser.test_page import SIZES, STATUS, VIDEO, give, give_picture, plays
+from tests.browser.test_page import SIZES, STATUS, VIDEO, give, give_picture, make, plays
 from tests.conftest import first_sound
 
 pytestmark = pytest.mark.browser
@@ -67,7 +67,7 @@ def test_a_typed_line_is_heard_and_becomes_a_clip_with_captions_and_a_report(
 
     page.locator("#format button").first.click()
     page.locator("#captions input[value=file]").check()
-    page.click("#make")
+    make(page)
     clip = plays(page)
     expect(page.locator(STATUS)).to_have_text(getattr(TEXTS["PageDone"], tongue))
     assert clip["seconds"] == pytest.approx(seconds, abs=0.1)  # what was listened to is what the clip says
@@ -137,7 +137,7 @@ def test_listening_to_nothing_and_drawing_nothing_are_refused_in_words(open_page
         expect(problem).to_be_in_viewport()  # where the button is, on a phone, it is far above
     give_picture(page, portrait_path)
     page.locator("#script textarea").fill("… ?!")
-    page.click("#make")
+    make(page)
     expect(page.locator(STATUS)).to_contain_text(getattr(TEXTS["PageNotMade"], tongue), timeout=WAIT_MS)
     expect(page.locator(STATUS)).to_contain_text(say("ScriptEmpty", tongue, length=4))
     expect(page.locator("#cancel")).to_be_disabled()
@@ -147,7 +147,7 @@ def test_listening_to_nothing_and_drawing_nothing_are_refused_in_words(open_page
 def test_three_variants_are_shown_and_the_one_chosen_sets_the_seed(open_page, server, keep, portrait_path, short_voice):
     page = open_page("fr-CA")
     give(page, portrait_path, short_voice)
-    page.click("#try-variants")
+    make(page, "#try-variants")
     expect(page.locator(STATUS)).to_contain_text(say("PageVariant", "fr", number=2), timeout=WAIT_MS)
     expect(page.locator(STATUS)).to_have_text(TEXTS["PageVariantsReady"].fr, timeout=WAIT_MS)
     videos = "[...document.querySelectorAll('#variants video')]"
@@ -162,7 +162,7 @@ def test_three_variants_are_shown_and_the_one_chosen_sets_the_seed(open_page, se
     expect(page.locator("#seed input, #seed textarea")).to_have_value(re.compile(r"^\d+$"))
     seed = page.locator("#seed input, #seed textarea").input_value()
     expect(page.locator(STATUS)).to_have_text(say("PageVariantChosen", "fr", seed=int(seed)))
-    page.click("#make")
+    make(page)
     plays(page)
     expect(page.locator("#details")).to_contain_text(f"Germe : {seed}")
     assert server.has_cleared()
@@ -171,7 +171,7 @@ def test_three_variants_are_shown_and_the_one_chosen_sets_the_seed(open_page, se
 def test_cancel_ends_the_variants_that_are_not_there_yet(open_page, server, portrait_path, short_voice):
     page = open_page("en-CA")
     give(page, portrait_path, short_voice)
-    page.click("#try-variants")
+    make(page, "#try-variants")
     expect(page.locator(STATUS)).to_contain_text(say("PageVariant", "en", number=2), timeout=WAIT_MS)
     page.click("#cancel")
     expect(page.locator(STATUS)).to_have_text(TEXTS["PageCancelled"].en)
@@ -179,7 +179,7 @@ def test_cancel_ends_the_variants_that_are_not_there_yet(open_page, server, port
     expect(page.locator("#cancel")).to_be_disabled()
     assert server.has_cleared()
     assert page.evaluate("() => document.querySelectorAll('#variants video').length") == 1
-    page.click("#try-variants")
+    make(page, "#try-variants")
     expect(page.locator(STATUS)).to_contain_text(say("PageVariant", "en", number=1), timeout=WAIT_MS)
     page.click("#cancel")
     expect(page.locator(STATUS)).to_have_text(TEXTS["PageCancelled"].en)

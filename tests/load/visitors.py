@@ -144,7 +144,7 @@ class Visitor:
     def _wanted(self) -> dict[str, Any]:
         """What is asked for beside the files: a clip of the whole picture."""
         wanted = {"size": CLIP_SIZE, "framing": "picture", "seed": str(self.number), "source": "recording"}
-        return wanted | ({"consent": True} if "consent" in self._defaults else {})
+        return wanted | {"consent": True}
 
     def submit(self) -> Job:
         """Ask for a clip."""

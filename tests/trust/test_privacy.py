@@ -25,7 +25,7 @@ SCRIPT, WORDS = "marmalade xylophone", "periwinkle trombone"  # what is typed; w
 LATITUDE = IFDRational(48_123_457, 1_000_003)  # degrees; two numbers that no other file has side by side
 WRITTEN = (PICTURE_NAME, VOICE_NAME, LANDSCAPE_NAME, COMMENT, AREA, TITLE, *SCRIPT.split(), *WORDS.split())
 SECONDS_TO_END = 30  # that a page may take to close on a crowded machine
-CONSENT: dict[str, bool] = {}
+CONSENT = {"consent": True}
 
 
 def secrets_in(content: bytes) -> set[str]:
