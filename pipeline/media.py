@@ -238,7 +238,7 @@ def _as_seen(picture: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(picture, in_place=True)
     except MemoryError:
         raise
-    except Exception:  # noqa: S110, SIM105  # of damaged notes, what can be read counts; the pixels are whole
+    except Exception:  # of damaged notes, what can be read counts; the pixels are whole
         pass
     if picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
         picture = _in_eight_bits(picture)
