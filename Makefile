@@ -4,6 +4,7 @@
 # make test    every test            make check   format, lint, types, then every test
 # make bench   the benchmarks        make clean   takes away all that the others made
 # make load    twenty visitors at once, and two hundred clips        make faults  every fault that a test makes
+# make hostile every hostile file and text, each in a process with limits of time and memory: what came of it
 # make locked  the draft and the page from files whose hashes are those of locks/draft.txt; before make app or demo
 # make lock    writes locks/ anew from constraints.txt and the package index
 # make audit   vulnerabilities known of the packages, by pip-audit; says so where nobody can be asked
@@ -28,7 +29,7 @@ DEMO_VOICE := examples/voices/english_calm_8s.wav
 DEMO_SEED := 7
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app full test check format bench load faults locked lock audit licences sbom clean
+.PHONY: help demo app full test check format bench load faults hostile locked lock audit licences sbom clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -68,6 +69,9 @@ format: $(VENV)/test.installed
 
 bench: $(VENV)/test.installed
 	$(PY) -m tests.benchmarks
+
+hostile: $(VENV)/test.installed
+	OMP_NUM_THREADS=1 $(PY) -m tests.hostile.run
 
 load: $(VENV)/test.installed
 	OMP_NUM_THREADS=1 $(PY) -m tests.load.run

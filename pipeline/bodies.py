@@ -1,9 +1,10 @@
-"""Bounds what may be sent to the page before any of it is held in memory: an ASGI middleware. Knows no page.
+"""Bounds what may be sent to the page, and what it may be told to fetch, before it is held in memory. Knows no page.
 
-A file in a JSON body (a `data:` address, by the API or MCP) passes by the limit that Gradio sets for uploads.
+Gradio's own limit is one for uploads: a file in a JSON body (a `data:` address, by the API or MCP) and one that is
+fetched from an address pass it by.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pipeline.texts import say
@@ -68,3 +69,38 @@ class BodyLimit:
             kind = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
             await send({"type": "http.response.start", "status": 413, "headers": kind})
             await send({"type": "http.response.body", "body": text})
+
+
+def bounded(transport: type, mebibytes: int) -> type:
+    """A transport of httpx that breaks off a longer answer, and unpacks none.
+
+    Args:
+        transport: The one that is bounded, a class.
+        mebibytes: Of an answer.
+    """
+    import httpx
+
+    class Bounded(httpx.AsyncByteStream):
+        def __init__(self, stream: httpx.AsyncByteStream) -> None:
+            self.stream = stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = mebibytes * MEBIBYTE
+            async for piece in self.stream:
+                left -= len(piece)
+                if left < 0:
+                    raise httpx.ReadError(f"more than {mebibytes} MiB")
+                yield piece
+
+        async def aclose(self) -> None:
+            await self.stream.aclose()
+
+    class BoundedTransport(transport):  # type: ignore[misc]
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            request.headers["accept-encoding"] = "identity"
+            response = await super().handle_async_request(request)
+            response.headers.pop("content-encoding", None)
+            response.stream = Bounded(response.stream)
+            return response
+
+    return BoundedTransport

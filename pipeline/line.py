@@ -1,7 +1,7 @@
 """A waiting line for costly work: so many at once, the others in the order in which they came, each told how long.
 
 It knows no page. A place is free once the work in it has ended, not when somebody stops watching it: who begins and
-cancels again and again never has more than that at work.
+cancels again and again never has more than that at work. What the work freed is given back to the system.
 """
 
 import heapq
@@ -10,6 +10,7 @@ import time
 from collections import deque
 from types import TracebackType
 
+from pipeline import hardware
 from pipeline.engine import Step
 from pipeline.errors import LineFull
 
@@ -78,6 +79,7 @@ class Place:
                 if kind is None:  # one that was refused or cancelled tells nothing of the others
                     line._lasted.append(seconds)
             line._call()
+        hardware.give_memory_back()
 
     @property
     def number(self) -> int:

@@ -1,8 +1,5 @@
 """The draft engine: any CPU, offline, in less time than the clip lasts. Calls its neighbours in turn."""
 
-import contextlib
-import ctypes
-import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +17,7 @@ from pipeline.draft.puppet import Moment
 from pipeline.draft.speech import MouthTrack
 from pipeline.draft.stage import Stage, crop_frame
 from pipeline.engine import Scene, Speaker, Step, Take
+from pipeline.hardware import give_memory_back
 from pipeline.plan import FPS, ClipPlan, plan_clip
 from pipeline.texts import Notice
 
@@ -81,7 +79,7 @@ def _draw(
     """The frames; while a chapter is drawn, the next one is listened to, a little after every few frames."""
     for number in range(num_chapters):
         if num_chapters > 1:
-            _trim_heap()
+            give_memory_back()
         listening = listen_to_all(ears, number + 1) if number + 1 < num_chapters else None
         heard, coming = 0.0, None
         num_frames = len(mouths[0].jaw)
@@ -92,15 +90,8 @@ def _draw(
                     heard = next(listening)
                 except StopIteration as finished:
                     coming = finished.value
-                _trim_heap()
+                give_memory_back()  # where the recogniser comes beside drawing, its room adds up
         mouths = coming or []
-
-
-def _trim_heap() -> None:
-    """Give back what was freed, which glibc keeps: where the recogniser comes beside drawing, its room adds up."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _act_all(

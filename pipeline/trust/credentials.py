@@ -20,6 +20,7 @@ import pillow_heif
 from PIL import Image
 
 from pipeline import hardware
+from pipeline.boxes import promises_too_much
 from pipeline.errors import AvatarError, CredentialsFileTooLarge, CredentialsUnreadable, FileMissing
 from pipeline.files import full_disk_told, require_space, written_whole
 from pipeline.media import PICTURE_FORMATS, SOUND_FORMATS
@@ -450,6 +451,9 @@ def _tags(path: Path) -> dict[str, str] | None:
     """The tags of a sound or a video, by their names in small letters; None for what is neither."""
     options = {"format_whitelist": ",".join(SOUND_FORMATS.split()), "protocol_whitelist": "file"}
     try:
+        with path.open("rb") as file:
+            if promises_too_much(file, path.stat().st_size):
+                return None
         with av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace") as container:
             return {name.lower(): value for name, value in container.metadata.items()}
     except (av.error.FFmpegError, OSError, ValueError):

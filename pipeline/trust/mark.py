@@ -43,8 +43,8 @@ ROOM_SHARE = 1.3  # grey levels at strength 1 where texture has one; four times 
 MOST_ROOM = 3.5  # grey levels at strength 1: more is seen in any texture
 DARK, DARK_SHARE = 60.0, 0.3  # grey level below which the eye sees more, down to this share of the room at black
 STRENGTHS = tuple(0.4 * 1.16**step for step in range(13))  # to 2.4; tried in order, until enough would survive
-TRIAL_SCALE, TRIAL_QUALITY = 0.75, 15  # of the JPEG that stands for what a clip meets
-TRIAL_CONFIDENCE = 10.5  # that the first frame shall keep through it
+TRIAL_SCALE, TRIAL_QUALITY = 0.75, 15  # of the JPEG that stands for what a clip meets: takes as much as crf 28 there
+TRIAL_CONFIDENCE = 10.5  # that the first frame shall keep through it: three standard deviations over THRESHOLD
 
 # --- the search
 THRESHOLD = 7.5  # confidence from which a mark counts as found; see `false_positive_rate`
@@ -172,7 +172,7 @@ class Mark:
     """Writes one payload into a clip's frames.
 
     How strong it is follows from the first frame: its own agreement with the pattern is measured as a JPEG of it would
-    keep it, and no more is added than is missing.
+    keep it, and no more is added than is missing. A clip that begins in black or with a title gets the greatest.
 
     Args:
         height: Of the frames, pixels.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import zlib
 
 import httpx
 import pytest
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
-from pipeline.bodies import BodyLimit
+from pipeline.bodies import BodyLimit, bounded
 from pipeline.texts import say
 from pipeline.units import MEBIBYTE
 
@@ -91,3 +92,32 @@ def test_trouble_of_the_program_stays_its_own():
         asyncio.run(
             BodyLimit(fail, upload_mebibytes=1)({"type": "http", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
         )
+
+
+async def send_much(scope, receive, send):
+    """What unpacks to 128 MiB, or as many MiB as the address says."""
+    packed = scope["path"] == "/packed"
+    headers = [(b"content-encoding", b"gzip")] if packed else []
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    content = zlib.compress(bytes(2**27), wbits=31) if packed else bytes(int(scope["path"][1:]) * MEBIBYTE)
+    await send({"type": "http.response.body", "body": content})
+
+
+def fetch(address: str) -> httpx.Response:
+    """What comes from an address by a transport of 1 MiB."""
+
+    async def get() -> httpx.Response:
+        async with httpx.AsyncClient(transport=bounded(httpx.ASGITransport, 1)(send_much)) as client:
+            return await client.get(f"http://far{address}")
+
+    return asyncio.run(get())
+
+
+def test_no_more_is_fetched_than_may_be():
+    assert len(fetch("/1").content) == MEBIBYTE
+    with pytest.raises(httpx.ReadError, match="1 MiB"):
+        fetch("/2")
+
+
+def test_what_is_fetched_is_not_unpacked():
+    assert fetch("/packed").content[:2] == b"\x1f\x8b"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -180,7 +181,7 @@ def test_it_comes_as_text_in_one_line_or_as_a_file(bring, tmp_path):
     assert identity() == whole
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "ended": ({"begins": -40 * DAY, "lasts": 39 * DAY}, "it ended on", "il a pris fin le"),
     "not begun": ({"begins": DAY}, "begins on", "ne commence que le"),
     "without extended use": ({"uses": []}, "emailProtection", "emailProtection"),

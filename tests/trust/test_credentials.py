@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import c2pa
 import pytest
@@ -131,8 +132,8 @@ def test_nothing_of_the_portrait_or_the_computer_is_in_the_file(clip, tmp_path):
     content = clip.read_bytes().lower()
     for secret in (b"anna", b"kitchen", b"photographer", b"exif", b"gps", b"clip.mp4.", str(tmp_path).encode().lower()):
         assert secret not in content
-    for secret in (getpass.getuser(), socket.gethostname()):
-        assert f"/{secret}".lower().encode() not in content
+    for name in (getpass.getuser(), socket.gethostname()):
+        assert f"/{name}".lower().encode() not in content
 
 
 def test_a_portraits_own_credentials_are_not_copied(clip, portrait_path, tmp_path):
@@ -152,7 +153,8 @@ def test_the_digital_source_type_is_plain_metadata_too(signed, bare, portrait_pa
 
 
 def test_settings_are_words_and_finite_numbers():
-    for value in (None, Path("anna.jpg"), float("nan"), ["a"]):
+    values: list[Any] = [None, Path("anna.jpg"), float("nan"), ["a"]]
+    for value in values:
         with pytest.raises(TypeError, match="settings"):
             Made("draft", "", "0.1.0", {"what": value})
 
