@@ -12,12 +12,11 @@ import math
 import os
 import random
 import re
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +49,8 @@ from pipeline.cast import say_script
 from pipeline.direction import MOODS
 from pipeline.engine import Engine, Step
 from pipeline.face import SURE, Face, find_faces, locate
+from pipeline.files import work_folder
+from pipeline.line import Line, Place
 from pipeline.plan import FRAMINGS, plan_clip, proportions
 from pipeline.report import plot, report_steps, table
 from pipeline.request import (
@@ -77,6 +78,8 @@ EXAMPLES = Path(__file__).parent / "examples"
 ALIVE_SECONDS = 0.5  # between two words to the page: a cancel takes effect within this
 RENDERS_AT_ONCE = 2  # on two cores a third gains nothing; with one alone, a ten-minute clip would hold up everyone
 QUEUE_LENGTH = 20  # waiting visitors; the next is told to come back
+RENDERS, VOICES, REPORTS = (Line(RENDERS_AT_ONCE, QUEUE_LENGTH) for _ in range(3))  # each told their place in it
+MAX_THREADS = 3 * (RENDERS_AT_ONCE + QUEUE_LENGTH) + 14  # those in the lines, and a few for what takes a moment
 KEPT_SECONDS = 3 * 3600  # uploads and clips: a full queue of ten-minute recordings takes two hours
 SWEEP_SECONDS = 600  # between two looks for files older than that
 JOB_SECRET = "portrait-parlant"  # fixed, so that a browser still finds its job after a restart; its name is random
@@ -153,7 +156,7 @@ def refusal(text: str, language: str) -> gr.Error:
 
 def told(step: Step, language: str) -> str:
     """What is going on and how long it still takes."""
-    stage, left = say(step.stage, language), step.seconds_left
+    stage, left = say(step.stage, language, done=step.done), step.seconds_left
     if left is None:
         return stage
     if left < 90:
@@ -561,29 +564,30 @@ def speak(
         The sound (wav) and a status line.
     """
     tongue = language_of(request)
-    with tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True) as folder:
-        try:
-            with in_words(tongue):
-                if not (script or "").strip():
-                    raise refusal(say("PageScriptMissing", tongue), tongue)
-                wanted = RenderRequest(
-                    portrait=Path(),
-                    script=script,
-                    language=language or None,
-                    voice=voice or None,
-                    second_voice=second_voice or None,
-                    speed=speed or RenderRequest.speed,
-                )
-                for step in with_result(say_script(wanted, Path(folder))):
-                    if isinstance(step, Step):
-                        progress((step.done, step.total or None), desc=say(step.stage, tongue))
-                        yield gr.skip(), told(step, tongue)
-                    else:
-                        notices = [f"- {notice.text(tongue)}" for notice in step.notices]
-                        yield str(step.speech.path), "\n\n".join([say("PageListenReady", tongue), *notices])
-        except gr.Error as error:
-            yield gr.skip(), "**" + say("PageNotSpoken", tongue) + f".** {error.message}"
-            raise
+    try:
+        with in_words(tongue), ExitStack() as opened:
+            if not (script or "").strip():
+                raise refusal(say("PageScriptMissing", tongue), tongue)
+            wanted = RenderRequest(
+                portrait=Path(),
+                script=script,
+                language=language or None,
+                voice=voice or None,
+                second_voice=second_voice or None,
+                speed=speed or RenderRequest.speed,
+            )
+            for step in in_line(opened.enter_context(VOICES.place())):
+                yield gr.skip(), told(step, tongue)
+            for step in with_result(say_script(wanted, opened.enter_context(work_folder()))):
+                if isinstance(step, Step):
+                    progress((step.done, step.total or None), desc=say(step.stage, tongue))
+                    yield gr.skip(), told(step, tongue)
+                else:
+                    notices = [f"- {notice.text(tongue)}" for notice in step.notices]
+                    yield str(step.speech.path), "\n\n".join([say("PageListenReady", tongue), *notices])
+    except gr.Error as error:
+        yield gr.skip(), "**" + say("PageNotSpoken", tongue) + f".** {error.message}"
+        raise
 
 
 def variants(
@@ -635,7 +639,7 @@ def report(
         A plot of sound and mouth over time (SVG in HTML), a table with sentences (Markdown), and all of it as JSON.
     """
     tongue = language_of(request)
-    with in_words(tongue), tempfile.TemporaryDirectory(prefix="portrait-parlant-") as folder:
+    with in_words(tongue), ExitStack() as opened:
         if not clip or not portrait:
             raise refusal(say("PageReportEmpty", tongue), tongue)
         if not is_whole(face, least=1):
@@ -646,12 +650,14 @@ def report(
             face=int(face) if face else None,
             points=read_points(points) if points else None,
         )
+        for step in in_line(opened.enter_context(REPORTS.place())):
+            yield "", told(step, tongue), None
         for step in with_result(measuring):
             if isinstance(step, Step):
                 progress((step.done, step.total or None), desc=say(step.stage, tongue))
                 yield "", told(step, tongue), None
         found = step
-        path = Path(folder) / "report.json"
+        path = opened.enter_context(work_folder()) / "report.json"
         path.write_text(json.dumps(found.as_json(), indent=2, ensure_ascii=False), encoding="utf-8")
         drawn = base64.b64encode(plot(found, tongue).encode()).decode()
         image = f'<img alt="{say("PageReportPlot", tongue)}" src="data:image/svg+xml;base64,{drawn}">'
@@ -709,11 +715,13 @@ def watched(
         job: Name of the job, where it is known already.
     """
     # The clip is made in a folder of its own, which goes once Gradio has its copy, and on a refusal or a cancel.
-    folder = tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True)
     spoken, notices = -math.inf, ""
     try:
-        with folder, in_words(language), closing(with_result(begin(Path(folder.name) / "portrait-parlant.mp4"))) as met:
-            for step in met:
+        with in_words(language), RENDERS.place() as place, ExitStack() as opened:
+            for step in in_line(place):
+                yield None, told(step, language), bar(step, language), job, None
+            folder = opened.enter_context(work_folder())
+            for step in opened.enter_context(closing(with_result(begin(folder / "portrait-parlant.mp4")))):
                 if isinstance(step, RenderResult):
                     files = [str(path) for path in step.captions] or None
                     yield str(step.path), say("PageDone", language), details(step, language), "", files
@@ -754,6 +762,13 @@ def report_shown(
             yield image, words, gr.File(path, visible=path is not None)
     else:
         yield "", say("PageReportLater", language_of(request)), gr.File(visible=False)
+
+
+def in_line(place: Place) -> Iterator[Step]:
+    """What a visitor is told until it is their turn."""
+    while place.number:
+        yield place.step
+        place.wait(ALIVE_SECONDS)
 
 
 def with_result(steps: Generator[Step, None, Any]) -> Generator[Any, None, None]:
@@ -1562,8 +1577,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         outputs,
         show_progress="hidden",
         api_name="render",
-        concurrency_limit=RENDERS_AT_ONCE,
-        concurrency_id="renders",
+        concurrency_limit=None,  # they stand in a line of ours
     )
     waited = again.click(
         say_waiting,
@@ -1579,8 +1593,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         outputs,
         show_progress="hidden",
         api_name="resume",
-        concurrency_limit=RENDERS_AT_ONCE,
-        concurrency_id="renders",
+        concurrency_limit=None,  # they stand in a line of ours
     )
     tried = try_variants.click(
         say_waiting,
@@ -1595,8 +1608,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         inputs,
         [status, about, variant_row, *shown_variants, variant_seeds],
         show_progress="hidden",
-        concurrency_limit=RENDERS_AT_ONCE,
-        concurrency_id="renders",
+        concurrency_limit=None,  # they stand in a line of ours
         api_visibility="private",
     )
     heard = listen.click(
@@ -1605,8 +1617,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         [spoken, status],
         show_progress="hidden",
         api_name="speak",
-        concurrency_limit=RENDERS_AT_ONCE,
-        concurrency_id="voices",
+        concurrency_limit=None,
     )
     heard.success(lambda: gr.Audio(visible=True), None, spoken, show_progress="hidden", api_visibility="private")
     for job in (made, resumed, tried):
@@ -1636,16 +1647,14 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
             [chart, measured, as_file],
             show_progress="hidden",
             api_visibility="private",
-            concurrency_limit=RENDERS_AT_ONCE,
-            concurrency_id="reports",
+            concurrency_limit=None,
         )
     gr.Button(visible=False).click(  # for programs
         report,
         [clip, portrait, face, points],
         [chart, measured, as_file],
         api_name="report",
-        concurrency_limit=RENDERS_AT_ONCE,
-        concurrency_id="reports",
+        concurrency_limit=None,
     )
     checked.success(None, pending, None, js=REMEMBER, api_visibility="private")
     made.success(None, None, consent, js="() => false", api_visibility="private")  # asked for with every clip
@@ -1761,6 +1770,7 @@ LAUNCH: dict[str, Any] = {
     },
     "mcp_server": True,
     "footer_links": ["api", "gradio"],
+    "max_threads": MAX_THREADS,
 }
 
 if hardware.on_zero_gpu() and not hardware.rehearses() and licence.is_accepted():

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline import captions, hardware, jobs, media
 from pipeline.cast import cast
 from pipeline.engine import Engine, Scene, Step
+from pipeline.files import work_folder
 from pipeline.generators import to_end
 from pipeline.request import RenderRequest, RenderResult
 from pipeline.trust.credentials import Signed, sign
@@ -62,8 +63,8 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
     path = request.output or Path(tempfile.mkdtemp(prefix="portrait-parlant-")) / "clip.mp4"
     yield Step("StageReading")
     portrait = media.load_portrait(request.portrait)
-    with tempfile.TemporaryDirectory(prefix="portrait-parlant-", ignore_cleanup_errors=True) as folder:
-        heard = yield from cast(request, portrait, Path(folder))
+    with work_folder() as folder:
+        heard = yield from cast(request, portrait, folder)
         scene = Scene(portrait, heard.speech, heard.speakers, request.direction, request.framing)
         plan = engine.plan(scene, size=request.size)
         lines = heard.lines if request.captions != "none" else ()

@@ -20,7 +20,6 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.client import Job
 from gradio_client.exceptions import AppError
-from gradio_client.utils import QueueError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, Tool
@@ -30,7 +29,7 @@ from pipeline.avatar import leases
 from pipeline.direction import MOODS
 from pipeline.errors import JobMissing
 from pipeline.request import CAPTIONS
-from pipeline.texts import LANGUAGES, TEXTS
+from pipeline.texts import LANGUAGES, TEXTS, say
 from tests.conftest import EXAMPLES, SHORT_SECONDS, first_sound, tone, write_wav
 from tests.server import FOLDERS_EACH, ROOT, Server, wait_until
 
@@ -455,7 +454,10 @@ def test_the_queue_is_bounded_and_cancelling_empties_it(server, portrait_path, l
             submit()
         refused = wait_until(lambda: sum(job.done() for job in jobs) == 4, 60)
         assert refused, [job.status().code for job in jobs]
-        assert {type(job.exception()) for job in jobs if job.done()} == {QueueError}
+        told = {str(job.exception()) for job in jobs if job.done()}
+        assert len(told) == 1 and say("LineFull", "en", count=QUEUE_LENGTH) in told.pop()
+        places = {job.outputs()[-1][1] for job in jobs if not job.done() and job.outputs()}
+        assert any(place.startswith(say("StageInLine", "en", done=QUEUE_LENGTH)) for place in places), places
         assert len(server.work_folders()) == folders
     finally:
         for job in reversed(jobs):

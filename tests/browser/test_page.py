@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from pipeline import hardware
-from pipeline.texts import TEXTS
+from pipeline.texts import TEXTS, say
 from tests.browser.conftest import DESKTOP, PHONE, WAIT_MS
 from tests.conftest import EXAMPLES, SHORT_SECONDS, tone, write_wav
 from tests.server import FOLDERS_EACH, wait_until
@@ -177,7 +177,7 @@ def test_leaving_in_mid_render_frees_the_slot(open_page, server, keep, portrait_
     assert wait_until(lambda: len(server.work_folders()) == 2 * FOLDERS_EACH, 60)
     give(waiting, portrait_path, short_voice)
     make(waiting)
-    expect(waiting.locator(STATUS)).to_have_text(TEXTS["PageWaiting"].fr)
+    expect(waiting.locator(STATUS)).to_contain_text(say("StageInLine", "fr", done=1))
     keep(waiting, "waiting_fr_desktop")
     reloading.reload()
     closing.close()
