@@ -12,6 +12,8 @@ import math
 import os
 import random
 import re
+import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +26,11 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it reads this once
 # librosa's numba would look for a card in this process, after which no lease of ZeroGPU begins. Source: Hub docs
 os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
+
+from pipeline.files import own_work_folder, work_folder
+
+# Uploads and clips lie where the next page deletes what a killed one left; before gradio is imported, as above.
+os.environ.setdefault("GRADIO_TEMP_DIR", str(own_work_folder("page-")))
 
 import gradio as gr
 import spaces
@@ -46,10 +53,10 @@ from pipeline import (
 from pipeline.avatar import costs, hub, leases, licence, speed
 from pipeline.bodies import BodyLimit
 from pipeline.cast import say_script
+from pipeline.cli import TERMINATED
 from pipeline.direction import MOODS
 from pipeline.engine import Engine, Step
 from pipeline.face import SURE, Face, find_faces, locate
-from pipeline.files import work_folder
 from pipeline.line import Line, Place
 from pipeline.plan import FRAMINGS, plan_clip, proportions
 from pipeline.report import plot, report_steps, table
@@ -67,7 +74,7 @@ from pipeline.request import (
     read_points,
 )
 from pipeline.texts import LANGUAGES, TEXTS, number, say
-from pipeline.trust import audit, gate
+from pipeline.trust import audit, gate, keeping
 from pipeline.trust import consent as consenting
 from pipeline.trust.label import UNLABELLED
 from pipeline.units import GIBIBYTE, GIGABYTE, MEBIBYTE
@@ -77,6 +84,7 @@ from pipeline.voice.speak import catalogue
 EXAMPLES = Path(__file__).parent / "examples"
 ALIVE_SECONDS = 0.5  # between two words to the page: a cancel takes effect within this
 RENDERS_AT_ONCE = 2  # on two cores a third gains nothing; with one alone, a ten-minute clip would hold up everyone
+BURST = 200  # calls at the same moment, before they stand in a line of ours, which tells what Gradio's cannot
 QUEUE_LENGTH = 20  # waiting visitors; the next is told to come back
 RENDERS, VOICES, REPORTS = (Line(RENDERS_AT_ONCE, QUEUE_LENGTH) for _ in range(3))  # each told their place in it
 MAX_THREADS = 3 * (RENDERS_AT_ONCE + QUEUE_LENGTH) + 14  # those in the lines, and a few for what takes a moment
@@ -484,7 +492,7 @@ def render(
         hardware.engine_for(wanted)  # refused here when it cannot run
         return (yield from let_in(wanted, confirmed, render_draft if engine == "draft" else render_avatar))
 
-    yield from watched(begin, tongue, progress)
+    yield from watched(begin, tongue, progress, check=lambda: asked(given, tongue))
 
 
 def render_draft(wanted: RenderRequest) -> Generator[Step, None, RenderResult]:
@@ -603,19 +611,22 @@ def variants(
     tongue, named = language_of(request), dict(zip(INPUTS, given, strict=True))
     clips: list[Any] = [gr.skip()] * NUM_VARIANTS
     seeds = random.sample(range(MAX_SEED + 1), NUM_VARIANTS)
-    for place, seed in enumerate(seeds):
+    with in_words(tongue), RENDERS.place() as place:  # one for all three
+        for step in in_line(place):
+            yield [told(step, tongue), "", gr.skip(), *clips, gr.skip()]
+        for number, seed in enumerate(seeds):
 
-        def begin(output: Path, seed: int = seed) -> Generator[Step, None, RenderResult]:
-            changes = {"engine": "draft", "size": VARIANT_SIZE, "captions": "none", "seed": seed}
-            wanted = asked({**named, "engine": "draft"}, tongue, **{**changes, "output": output})
-            return (yield from let_in(wanted, named["confirmed"], render_draft))
+            def begin(output: Path, seed: int = seed) -> Generator[Step, None, RenderResult]:
+                changes = {"engine": "draft", "size": VARIANT_SIZE, "captions": "none", "seed": seed}
+                wanted = asked({**named, "engine": "draft"}, tongue, **{**changes, "output": output})
+                return (yield from let_in(wanted, named["confirmed"], render_draft))
 
-        which = say("PageVariant", tongue, number=place + 1)
-        for clip, status, drawn, *_ in watched(begin, tongue, progress):
-            clips[place] = clip or gr.skip()
-            shown = status if status.startswith("**") else f"{which} · {status}"
-            yield [shown, "" if clip else drawn, gr.Row(visible=True), *clips, seeds]
-            clips[place] = gr.skip()
+            which = say("PageVariant", tongue, number=number + 1)
+            for clip, status, drawn, *_ in watched(begin, tongue, progress, line=Line(1, 0)):
+                clips[number] = clip or gr.skip()
+                shown = status if status.startswith("**") else f"{which} · {status}"
+                yield [shown, "" if clip else drawn, gr.Row(visible=True), *clips, seeds]
+                clips[number] = gr.skip()
     yield [say("PageVariantsReady", tongue), "", gr.skip(), *clips, seeds]
 
 
@@ -703,7 +714,13 @@ def stopped(job: jobs.Job) -> Generator[Step, None, None]:
 
 
 def watched(
-    begin: Callable[[Path], Generator[Step, None, RenderResult]], language: str, progress: gr.Progress, job: str = ""
+    begin: Callable[[Path], Generator[Step, None, RenderResult]],
+    language: str,
+    progress: gr.Progress,
+    job: str = "",
+    *,
+    check: Callable[[], object] = lambda: None,
+    line: Line = RENDERS,
 ) -> Iterator[tuple[Any, ...]]:
     """What the page shows of a render: the clip at last, a status line, details, the job to be resumed if any, and
     files of captions.
@@ -713,12 +730,15 @@ def watched(
         language: "en" or "fr".
         progress: Gradio's own, for programs that watch.
         job: Name of the job, where it is known already.
+        check: Raises what can be said against the call before it stands in line.
+        line: In which it waits for its turn.
     """
     # The clip is made in a folder of its own, which goes once Gradio has its copy, and on a refusal or a cancel.
     spoken, notices = -math.inf, ""
     try:
-        with in_words(language), RENDERS.place() as place, ExitStack() as opened:
-            for step in in_line(place):
+        with in_words(language), ExitStack() as opened:
+            check()
+            for step in in_line(opened.enter_context(line.place())):
                 yield None, told(step, language), bar(step, language), job, None
             folder = opened.enter_context(work_folder())
             for step in opened.enter_context(closing(with_result(begin(folder / "portrait-parlant.mp4")))):
@@ -1752,7 +1772,7 @@ with gr.Blocks(title=TITLE, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         find_pending, pending, [pending, status], queue=False, show_progress="hidden", api_visibility="private"
     ).then(None, pending, [pending, again], js=SHOW_RESUME, api_visibility="private")
 
-demo.queue(max_size=QUEUE_LENGTH, api_open=False)  # closed: no call goes round the queue
+demo.queue(max_size=BURST, api_open=False)  # closed: no call goes round the queue
 # Seconds between two looks for work. Gradio looks a thousand times a second except on Windows, whose values these are:
 # 4 % of a core for a page that nobody visits.
 demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = 0.05, 0.1
@@ -1779,4 +1799,7 @@ if hardware.on_zero_gpu() and not hardware.rehearses() and licence.is_accepted()
     work.pack(hub.published())  # before launch, which moves what stands on the card to where leases find it
 
 if __name__ == "__main__":
+    kept = hardware.page_folder(), KEPT_SECONDS, SWEEP_SECONDS
+    threading.Thread(target=keeping.keep_clear, args=kept, name="keeping", daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what lies in folders goes
     demo.launch(**LAUNCH)
