@@ -1799,6 +1799,7 @@ if hardware.on_zero_gpu() and not hardware.rehearses() and licence.is_accepted()
     work.pack(hub.published())  # before launch, which moves what stands on the card to where leases find it
 
 if __name__ == "__main__":
+    keeping.prepare(hardware.page_folder())
     kept = hardware.page_folder(), KEPT_SECONDS, SWEEP_SECONDS
     threading.Thread(target=keeping.keep_clear, args=kept, name="keeping", daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what lies in folders goes
