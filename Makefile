@@ -15,8 +15,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# Modules are compiled when they are first imported: all of them at once would take a third of the time.
-INSTALL := $(PY) -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTHON ?=
 PYTEST_FLAGS ?=
 

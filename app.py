@@ -336,6 +336,8 @@ def load_libraries() -> None:
 @contextmanager
 def avatar_engine(request: RenderRequest, job: jobs.Job | None = None) -> Iterator[Engine]:
     """The avatar engine, its work in leases on ZeroGPU, its model a tiny one where PORTRAIT_REHEARSAL says so."""
+    if not hardware.rehearses():
+        licence.require(hub.published().beside)  # told at once, and before what this computer lacks
     from pipeline.avatar.engine import AvatarEngine, work_here
 
     load_libraries()
@@ -346,7 +348,6 @@ def avatar_engine(request: RenderRequest, job: jobs.Job | None = None) -> Iterat
         with rehearsal(request, job, lease) as engine:
             yield engine
     else:
-        licence.require(hub.published().beside)  # told before what this computer lacks
         yield AvatarEngine(request, job, lease)
 
 
