@@ -41,6 +41,8 @@ SIGNS = {
     "fr": {"%": "pour cent", "$": "dollars", "€": "euros", "&": "et", "+": "plus", "=": "égale", "@": "arobase"},
 }
 LARGEST_NUMBER = 10**12  # digits beyond are read one by one
+MOST_DIGITS = 100  # that are looked at as a number at all: Python refuses some thousands
+LONGEST_WORD = 60  # letters that are pronounced; a net reads 12 000 of them in half a minute, and no word has them
 
 
 def number_words(value: int, language: str) -> str:
@@ -91,7 +93,7 @@ def read_out(text: str, language: str) -> str:
 
     def words(found: re.Match[str]) -> str:
         digits = found[0]
-        value = int(digits)
+        value = int(digits) if len(digits) <= MOST_DIGITS else LARGEST_NUMBER
         if language == "en" and len(digits) == 4 and 1100 <= value < 2100 and value % 1000 >= 10:  # years
             ends = number_words(value % 100, language) if value % 100 >= 10 else f"o {value % 100}"
             ends = "hundred" if value % 100 == 0 else ends
@@ -310,7 +312,8 @@ def sounds_of(text: str, language: str) -> Generator[None, None, list[list[str]]
 
 def words_of(text: str, language: str) -> list[str]:
     """The words of a text as `sounds_of` pronounces them, numbers and signs read out; "en" or "fr"."""
-    return re.findall(r"[a-z]+(?:'[a-z]+)?" if language == "en" else rf"[{V}{C}]+", read_out(text, language))
+    words = re.findall(r"[a-z]+(?:'[a-z]+)?" if language == "en" else rf"[{V}{C}]+", read_out(text, language))
+    return [word[:LONGEST_WORD] for word in words]
 
 
 def french_sounds(text: str) -> list[list[str]]:

@@ -5,6 +5,7 @@ They say how a clip was made and that it was not changed since. Of who made it t
 
 import contextlib
 import datetime
+import json
 import logging
 import math
 import os
@@ -382,8 +383,9 @@ def read(path: Path, anchors: str | None = None) -> Credentials:
         if reader is None:
             return Credentials("none", source=plain)
         with reader:
-            results = _mapping(reader.get_validation_results())
-            state, manifest = reader.get_validation_state(), _mapping(reader.get_active_manifest())
+            store = _mapping(json.loads(reader.json()))  # at once: the SDK's own getters raise where a part is missing
+    results, state = _mapping(store.get("validation_results")), store.get("validation_state")
+    manifest = _mapping(_mapping(store.get("manifests")).get(str(store.get("active_manifest"))))
     checked = _mapping(results.get("activeManifest"))
     reasons = _codes(checked.get("failure"))
     for delta in _list(results.get("ingredientDeltas")):

@@ -235,7 +235,9 @@ class Mark:
         height, width = (max(1, round(side * TRIAL_SCALE)) for side in self._size)
         grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
         _, coded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, TRIAL_QUALITY])
-        grain = _grain(_cells(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), *self._grid))
+        kept = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+        assert kept is not None, "a JPEG that was just written"
+        grain = _grain(_cells(kept, *self._grid))
         return float((self._pattern * grain).sum() / max(np.linalg.norm(grain), 1.0))
 
 

@@ -123,7 +123,8 @@ def drawn(name: str, size: int = 512, framing: str = "1:1", num_frames: int = NU
 
 def marked(frames: Sequence[np.ndarray], payload: int, key: bytes = KEY) -> list[np.ndarray]:
     """The same frames with a mark."""
-    mark = Mark(*frames[0].shape[:2], payload, key)
+    height, width = frames[0].shape[:2]
+    mark = Mark(height, width, payload, key)
     return [mark.embed(frame) for frame in frames]
 
 
@@ -154,8 +155,9 @@ def attacked(path: Path, attack: Attack) -> Path:
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for number, frame in enumerate(source.decode(taken)):
             if cut:
-                shown = frame.to_ndarray(format="rgb24")[cut:-cut, cut:-cut]
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")
+                shown: Any = frame.to_ndarray(format="rgb24")[cut:-cut, cut:-cut]
+                shown = np.ascontiguousarray(shown)
+                frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
             frame = frame.reformat(width, height, "yuv420p")  # bicubic, as in the ffmpeg program
             frame.pts = number
             target.mux(stream.encode(frame))
@@ -353,7 +355,7 @@ def unmarked() -> Iterator[tuple[str, list[np.ndarray]]]:
 def _synthetic(rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Eight frames: noise of some coarseness that drifts, with discs, stripes or a chessboard before it."""
     height, width = (int(side) * 2 for side in rng.integers(100, 300, 2))
-    noise = rng.normal(size=(height, width, 3)).astype(np.float32)
+    noise: np.ndarray = rng.normal(size=(height, width, 3)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.3, 12)))
     noise = 128 + rng.uniform(5, 60) * noise / noise.std()
     y, x = np.mgrid[:height, :width]

@@ -23,6 +23,7 @@ import pillow_heif
 from PIL import Image, ImageCms, PngImagePlugin
 
 from pipeline import errors, jobs
+from pipeline.draft.pronounce import sounds_of, words_of
 from pipeline.errors import AvatarError
 from pipeline.face import locate
 from pipeline.media import MAX_SECONDS, load_portrait, load_speech
@@ -75,10 +76,19 @@ def read_text(script: str) -> Any:
     return read_script(request.script, request.language, ["en", "fr", "es", "it", "pt", "ar"])
 
 
+def read_words(text: str) -> Any:
+    """The words of a recording through what pronounces them."""
+    request = RenderRequest(portrait=Path("p.png"), speech=Path("s.wav"), text=text)
+    for language in ("en", "fr"):
+        deque(sounds_of(request.text, language), maxlen=0)
+    return words_of(request.text, "fr")
+
+
 DOORS: dict[str, Callable[[Any], Any]] = {
     "picture": load_portrait,
     "sound": load_speech,
     "script": read_text,
+    "words": read_words,
     "points": lambda written: locate(np.full((HEIGHT, WIDTH, 3), 128, np.uint8), name="p", points=read_points(written)),
     "request": lambda changes: RenderRequest(**{"portrait": "p.png", "speech": "s.wav", **changes}),
     "voice": lambda voice: deque(speak("Good morning to you.", language="en", voices=(voice, None)), maxlen=0),
@@ -1241,6 +1251,16 @@ def texts() -> Iterator[Case]:
             None,
             (errors.TextTooLong,),
         )  # type: ignore[misc]
+    for name in (
+        "a word without an end",
+        "digits without an end",
+        "a huge number",
+        "half letters",
+        "letters under letters",
+        "control characters",
+        "markup for a voice",
+    ):
+        yield Case(f"words: {name}", "words", lambda folder, s=SPOKEN[name]: s, is_something)  # type: ignore[misc]
     for name, written in POINTS_REFUSED.items():
         yield Case(f"points: {name}", "points", lambda folder, w=written: w, None, (errors.PointsUnreadable,))  # type: ignore[misc]
     for name, written in POINTS_IMPLAUSIBLE.items():

@@ -358,6 +358,24 @@ def test_a_changed_byte_anywhere_never_makes_the_credentials_say_something_else(
         assert now == said or (not now.signer and now.made is None and not now.actions), "nothing is repeated from it"
 
 
+def test_damage_of_every_kind_is_an_answer_or_a_refusal(signed, tmp_path):
+    content, said, damaged = signed.read_bytes(), read(signed), tmp_path / "damaged.mp4"
+    draw = random.Random(5)
+    for _ in range(150):
+        changed, head = bytearray(content), next(start for kind, start, _ in boxes(content) if kind == "moov")
+        for _ in range(draw.choice((1, 2, 8))):
+            at, kind = draw.randrange(head), draw.randrange(4)
+            noise = draw.choice((b"\xff" * 4, b"\0" * 4, b"\0\0\0\1", draw.randbytes(draw.randrange(1, 200))))
+            changed[at : at + (0, 4, len(noise), 50)[kind]] = b"" if kind == 3 else noise
+        damaged.write_bytes(changed)
+        try:
+            now = read(damaged)
+        except CredentialsUnreadable:
+            continue
+        assert now.state in ("tampered", "none") or now == said
+        assert all(notice.text("fr") for notice in now.notices())
+
+
 def test_cut_short_or_prolonged_it_is_tampered_with(signed, tmp_path):
     content, changed = signed.read_bytes(), tmp_path / "changed.mp4"
     for other in (content[: len(content) * 2 // 3], content + b"\0\0\0\x10mdat12345678"):
