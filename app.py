@@ -585,8 +585,8 @@ def speak(
                 second_voice=second_voice or None,
                 speed=speed or RenderRequest.speed,
             )
-            for step in in_line(opened.enter_context(VOICES.place())):
-                yield gr.skip(), told(step, tongue)
+            for waited in in_line(opened.enter_context(VOICES.place())):
+                yield gr.skip(), told(waited, tongue)
             for step in with_result(say_script(wanted, opened.enter_context(work_folder()))):
                 if isinstance(step, Step):
                     progress((step.done, step.total or None), desc=say(step.stage, tongue))
@@ -662,8 +662,8 @@ def report(
             face=int(face) if face else None,
             points=read_points(points) if points else None,
         )
-        for step in in_line(opened.enter_context(REPORTS.place())):
-            yield "", told(step, tongue), None
+        for waited in in_line(opened.enter_context(REPORTS.place())):
+            yield "", told(waited, tongue), None
         for step in with_result(measuring):
             if isinstance(step, Step):
                 progress((step.done, step.total or None), desc=say(step.stage, tongue))
@@ -739,8 +739,8 @@ def watched(
     try:
         with in_words(language), ExitStack() as opened:
             check()
-            for step in in_line(opened.enter_context(line.place())):
-                yield None, told(step, language), bar(step, language), job, None
+            for waited in in_line(opened.enter_context(line.place())):
+                yield None, told(waited, language), bar(waited, language), job, None
             folder = opened.enter_context(work_folder())
             for step in opened.enter_context(closing(with_result(begin(folder / "portrait-parlant.mp4")))):
                 if isinstance(step, RenderResult):
@@ -1801,7 +1801,7 @@ if hardware.on_zero_gpu() and not hardware.rehearses() and licence.is_accepted()
 
 if __name__ == "__main__":
     keeping.prepare(hardware.page_folder())
-    kept = hardware.page_folder(), KEPT_SECONDS, SWEEP_SECONDS
-    threading.Thread(target=keeping.keep_clear, args=kept, name="keeping", daemon=True).start()
+    cleared = hardware.page_folder(), KEPT_SECONDS, SWEEP_SECONDS
+    threading.Thread(target=keeping.keep_clear, args=cleared, name="keeping", daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what lies in folders goes
     demo.launch(**LAUNCH)

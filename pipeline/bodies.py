@@ -95,7 +95,7 @@ def bounded(transport: type, mebibytes: int) -> type:
         async def aclose(self) -> None:
             await self.stream.aclose()
 
-    class BoundedTransport(transport):  # type: ignore[misc]
+    class BoundedTransport(transport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             request.headers["accept-encoding"] = "identity"
             response = await super().handle_async_request(request)

@@ -38,7 +38,9 @@ class AvatarError(Exception):
     """
 
     def __init__(self, **values: Any) -> None:
-        self.values = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
+        self.values: dict[str, Any] = {
+            name: shown(value) if isinstance(value, str) else value for name, value in values.items()
+        }
         super().__init__(self.text(DEFAULT_LANGUAGE))
 
     def text(self, language: str) -> str:

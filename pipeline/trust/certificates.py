@@ -355,7 +355,7 @@ def _check(chain: "list[x509.Certificate]") -> None:
             one.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise _refused("CertificateChainBroken") from error
-    has = {}
+    has: dict[type, Any] = {}
     for extension in (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.AuthorityKeyIdentifier):
         with suppress(x509.ExtensionNotFound):
             has[extension] = leaf.extensions.get_extension_for_class(extension).value

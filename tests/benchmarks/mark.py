@@ -22,6 +22,7 @@ from pipeline import media
 from pipeline.cast import cast
 from pipeline.draft.engine import DraftEngine
 from pipeline.engine import Scene
+from pipeline.generators import to_end
 from pipeline.media import Speech
 from pipeline.plan import ClipPlan
 from pipeline.report.clip import Clip
@@ -36,7 +37,6 @@ from pipeline.trust.mark import (
     false_positive_rate,
     find,
 )
-from tests.generators import finish
 from tests.quality.portraits import EXAMPLES, portraits
 
 KEY, OTHER_KEY = b"the key of this benchmark", b"another key"
@@ -108,10 +108,10 @@ def drawn(name: str, size: int = 512, framing: str = "1:1", num_frames: int = NU
     )
     portrait, engine = media.load_portrait(example.path), DraftEngine()
     with tempfile.TemporaryDirectory() as folder:
-        heard = finish(cast(request, portrait, Path(folder)))
+        heard = to_end(cast(request, portrait, Path(folder)))
         scene = Scene(portrait, heard.speech, heard.speakers, request.direction, request.framing)
         plan = engine.plan(scene, size=size)
-        source = finish(engine.perform(scene, plan, seed=SEED)).frames
+        source = to_end(engine.perform(scene, plan, seed=SEED)).frames
         frames, times = [], []
         for _ in range(num_frames):
             started = time.perf_counter()

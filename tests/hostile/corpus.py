@@ -277,6 +277,21 @@ def replaced(whole: bytes, found: bytes, by: bytes, *, skip: int = 0) -> bytes:
     return whole[:at] + by + whole[at + len(by) :]
 
 
+def claiming(kind: str, side: int) -> bytes:
+    """A picture whose file says that it has so many pixels on each side."""
+    return replaced(picture(kind), b"ispe\0\0\0\0", struct.pack(">II", side, side))
+
+
+def plain(mode: str, kind: str) -> bytes:
+    """49 megapixels of nothing."""
+    return picture_of(Image.new(mode, (7_000, 7_000)), kind)
+
+
+def too_many(extra: int, folder: Path) -> str:
+    """A text of so many characters above the limit."""
+    return "a" * (MAX_TEXT_LENGTH + extra)
+
+
 def damaged(whole: bytes, *, seed: int, share: float = 0.001, keep: int = 512) -> bytes:
     """With random bytes here and there after the first `keep`."""
     rng = np.random.default_rng(seed)
@@ -302,7 +317,7 @@ def sound(
     """The usual sound in a container; `second` adds another stream of that codec, an octave higher."""
     kept = io.BytesIO()
     with av.open(kept, "w", format=kind or ending, options=EXACT) as container:
-        streams = [(container.add_stream(codec, rate=rate, layout=layout), HZ)]
+        streams: list[tuple[Any, float]] = [(container.add_stream(codec, rate=rate, layout=layout), HZ)]
         streams[0][0].bit_rate = 128_000  # some insist
         if second:
             streams.append((container.add_stream(second, rate=rate, layout=layout), 2 * HZ))
@@ -594,7 +609,7 @@ def pictures() -> Iterator[Case]:
     # bombs and lies
     yield refused("100 megapixels in 12 KB", lambda: png(10_000, 10_000, bytes(10_000 * 1251)), errors.PictureTooLarge)
     for side in (7_100, 20_000, 65_535, 2**31 - 1):
-        yield refused(f"header of {side} pixels square", lambda s=side: png(s, s, b""), errors.PictureTooLarge)  # type: ignore[misc]
+        yield refused(f"header of {side} pixels square", lambda s=side: png(s, s, b""), errors.PictureTooLarge)
     yield refused("49 megapixels promised", lambda: png(7_000, 7_000, bytes(100)), errors.PictureDamaged)
     yield refused("no width", lambda: png(0, 400, b""), *NO_PICTURE, errors.PictureTooSmall)
     yield refused("one pixel", lambda: png(1, 1, bytes(2)), errors.PictureTooSmall)
@@ -638,7 +653,7 @@ def pictures() -> Iterator[Case]:
         yield Case(f"picture: jpeg that says it is {name}", "picture", make, check, how, is_heavy=True)
     for compression in (1, 5, 8):
         tags = {**TIFF_TAGS, 259: compression, **TILES}
-        yield refused(f"tiff of immense tiles, {compression}", lambda t=tags: tiff(t), *BROKEN_PICTURE, ending="tif")  # type: ignore[misc]
+        yield refused(f"tiff of immense tiles, {compression}", lambda t=tags: tiff(t), *BROKEN_PICTURE, ending="tif")
     strips = {**TIFF_TAGS, 259: 8, 273: 200, 278: 2**31 - 1, 279: 500}
     yield refused("tiff of one immense strip", lambda: tiff(strips), *BROKEN_PICTURE, ending="tif")
     yield refused(
@@ -654,17 +669,17 @@ def pictures() -> Iterator[Case]:
         yield replace(
             refused(
                 f"{kind} that says it is smaller",
-                lambda k=kind: replaced(picture(k), b"ispe\0\0\0\0", struct.pack(">II", 300, 300)),
+                functools.partial(claiming, kind, 300),
                 *BROKEN_PICTURE,
-            ),  # type: ignore[misc]
+            ),
             accepted=is_of_size(300, 300),
         )
         yield replace(
             refused(
                 f"{kind} that says it is larger",
-                lambda k=kind: replaced(picture(k), b"ispe\0\0\0\0", struct.pack(">II", 7_000, 7_000)),
+                functools.partial(claiming, kind, 7_000),
                 *BROKEN_PICTURE,
-            ),  # type: ignore[misc]
+            ),
             accepted=is_of_size(7_000, 7_000),
             is_heavy=True,
         )
@@ -701,7 +716,7 @@ def pictures() -> Iterator[Case]:
         yield Case(
             f"picture: bmp {height} high",
             "picture",
-            put("picture.bmp", lambda s=said: replaced(picture("BMP"), b"BM", s, skip=20)),  # type: ignore[misc]
+            put("picture.bmp", lambda s=said: replaced(picture("BMP"), b"BM", s, skip=20)),
             is_of_size(HEIGHT, WIDTH) if height == -HEIGHT else None,
             () if height == -HEIGHT else (*BROKEN_PICTURE, errors.PictureTooLarge),
         )
@@ -747,11 +762,11 @@ def pictures() -> Iterator[Case]:
         yield fine(
             f"animation, {kind}",
             kind.lower(),
-            lambda k=kind, f=frames: picture_of(usual(), k, save_all=True, append_images=f),  # type: ignore[misc]
+            lambda k=kind, f=frames: picture_of(usual(), k, save_all=True, append_images=f),
         )
     clear = Image.new("RGBA", (WIDTH, HEIGHT), (255, 0, 0, 0))
     for kind in ("PNG", "WEBP"):
-        yield fine(f"nothing to be seen, {kind}", kind.lower(), lambda k=kind: picture_of(clear, k), is_backdrop)  # type: ignore[misc]
+        yield fine(f"nothing to be seen, {kind}", kind.lower(), lambda k=kind: picture_of(clear, k), is_backdrop)
     for orientation in (*range(9), 255, 65_535):
         size = (HEIGHT, WIDTH)
         yield fine(f"orientation {orientation}", "jpg", functools.partial(turned, orientation), is_picture(*size))
@@ -799,9 +814,9 @@ def pictures() -> Iterator[Case]:
             fine(
                 f"49 megapixels, {mode}",
                 kind.lower(),
-                lambda m=mode, k=kind: picture_of(Image.new(m, (7_000, 7_000)), k),
+                functools.partial(plain, mode, kind),
                 is_of_size(7_000, 7_000),
-            ),  # type: ignore[misc]
+            ),
             is_heavy=True,
         )
     deep = np.full((7_000, 7_000), 30_000, np.uint16)
@@ -1239,18 +1254,18 @@ JOBS = {"a path": "../../../etc/passwd", "nothing": "", "a null": "\0" * 32, "to
 def texts() -> Iterator[Case]:
     """Everything for the third door."""
     for name, script in SPOKEN.items():
-        yield Case(f"script: {name}", "script", lambda folder, s=script: s, is_script)  # type: ignore[misc]
+        yield Case(f"script: {name}", "script", lambda folder, s=script: s, is_script)
     for name, script in SILENT.items():
         how = (errors.ScriptEmpty, errors.SpeakersUnclear)
-        yield Case(f"script: {name} alone", "script", lambda folder, s=script: s, None, how)  # type: ignore[misc]
+        yield Case(f"script: {name} alone", "script", lambda folder, s=script: s, None, how)
     for extra in (1, 10**6):
         yield Case(
             f"script: {extra} too many",
             "script",
-            lambda folder, n=extra: "a" * (MAX_TEXT_LENGTH + n),
+            functools.partial(too_many, extra),
             None,
             (errors.TextTooLong,),
-        )  # type: ignore[misc]
+        )
     for name in (
         "a word without an end",
         "digits without an end",
@@ -1260,18 +1275,18 @@ def texts() -> Iterator[Case]:
         "control characters",
         "markup for a voice",
     ):
-        yield Case(f"words: {name}", "words", lambda folder, s=SPOKEN[name]: s, is_something)  # type: ignore[misc]
+        yield Case(f"words: {name}", "words", lambda folder, s=SPOKEN[name]: s, is_something)
     for name, written in POINTS_REFUSED.items():
-        yield Case(f"points: {name}", "points", lambda folder, w=written: w, None, (errors.PointsUnreadable,))  # type: ignore[misc]
+        yield Case(f"points: {name}", "points", lambda folder, w=written: w, None, (errors.PointsUnreadable,))
     for name, written in POINTS_IMPLAUSIBLE.items():
-        yield Case(f"points: {name}", "points", lambda folder, w=written: w, None, (errors.PointsImplausible,))  # type: ignore[misc]
+        yield Case(f"points: {name}", "points", lambda folder, w=written: w, None, (errors.PointsImplausible,))
     yield Case("points: good ones", "points", lambda folder: "120,120 220,120 170,200", is_something)
     for name, (changes, refusals) in REQUESTS.items():
-        yield Case(f"request: {name}", "request", lambda folder, c=changes: c, None, refusals)  # type: ignore[misc]
+        yield Case(f"request: {name}", "request", lambda folder, c=changes: c, None, refusals)
     for name, voice in VOICES.items():
-        yield Case(f"voice: {name}", "voice", lambda folder, v=voice: v, None, (errors.VoiceUnknown,))  # type: ignore[misc]
+        yield Case(f"voice: {name}", "voice", lambda folder, v=voice: v, None, (errors.VoiceUnknown,))
     for name, job in JOBS.items():
-        yield Case(f"job: {name}", "job", lambda folder, j=job: j, None, (errors.JobMissing,))  # type: ignore[misc]
+        yield Case(f"job: {name}", "job", lambda folder, j=job: j, None, (errors.JobMissing,))
 
 
 def cases() -> list[Case]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution
 from pathlib import Path, PurePath
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -24,7 +25,18 @@ CARRIED = {
     "pillow-heif": {"x265"},  # comes along with the decoder of HEIC pictures and is not used
 }
 # Source: FFmpeg, configure, EXTERNAL_LIBRARY_GPL_LIST; then others of which there are wheels
-GPL_LIBRARIES = ("avisynth", "frei0r", "cdio", "davs2", "dvdnav", "dvdread", "rubberband", "vidstab", "x264", "x265")
+GPL_LIBRARIES: tuple[str, ...] = (
+    "avisynth",
+    "frei0r",
+    "cdio",
+    "davs2",
+    "dvdnav",
+    "dvdread",
+    "rubberband",
+    "vidstab",
+    "x264",
+    "x265",
+)
 GPL_LIBRARIES += ("xavs", "xavs2", "xvid", "xvidcore", "espeak-ng", "fftw3", "fftw3f", "gsl", "postproc", "readline")
 LIBRARY = re.compile(rf"(?:lib)?({'|'.join(GPL_LIBRARIES)})(?:[-.]\S*)?\.(?:so(?:\.\d+)*|dylib|dll)", re.I)
 GPL = re.compile(r"\bA?GPL|(?<!Lesser )(?<!Library )General Public License", re.I)  # not LGPL
@@ -88,7 +100,7 @@ def package_of(installed: Distribution) -> Package:
 
 def licence_of(installed: Distribution) -> str:
     """As its metadata say: an SPDX expression, else classifiers, else the first line of a field that may hold more."""
-    metadata = installed.metadata
+    metadata: Any = installed.metadata  # an email's headers, whatever its type says
     classifiers = [one.split(" :: ")[-1] for one in metadata.get_all("Classifier", []) if one.startswith("License ::")]
     lines = (metadata.get("License") or "").strip().splitlines()
     return metadata.get("License-Expression") or " OR ".join(classifiers) or next(iter(lines), "")

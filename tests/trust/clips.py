@@ -101,7 +101,12 @@ def boxes(content: bytes) -> list[tuple[str, int, int]]:
 
 def new_key(kind: str = "P-256") -> Any:
     """A private key of a kind."""
-    curves = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1, "secp256k1": ec.SECP256K1}
+    curves: dict[str, Any] = {
+        "P-256": ec.SECP256R1,
+        "P-384": ec.SECP384R1,
+        "P-521": ec.SECP521R1,
+        "secp256k1": ec.SECP256K1,
+    }
     if kind in curves:
         return ec.generate_private_key(curves[kind]())
     if kind == "Ed25519":

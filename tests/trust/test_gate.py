@@ -36,7 +36,7 @@ def shapes(seed: int) -> np.ndarray:
     skin = np.array([(224, 172, 138), (198, 134, 98), (150, 96, 66), (240, 200, 170)][seed % 4], float)
     picture = np.full((256, 256, 3), skin * rng.uniform(0.6, 1.1))
     for _ in range(rng.integers(2, 9)):
-        oval = np.zeros((256, 256), np.float32)
+        oval: np.ndarray = np.zeros((256, 256), np.float32)
         centre, axes = rng.integers(0, 256, 2).tolist(), rng.integers(15, 110, 2).tolist()
         cv2.ellipse(oval, centre, axes, float(rng.uniform(0, 180)), 0, 360, (1.0,), -1)
         oval = cv2.GaussianBlur(oval, (0, 0), float(rng.uniform(2, 14)))[:, :, None]
@@ -193,11 +193,11 @@ def test_what_is_no_picture_is_a_mistake_of_the_program():
     ],
 )
 def test_it_is_on_where_others_visit_and_where_the_switch_says(monkeypatch, switch, space, is_shared, is_on):
-    for name, value in (("PORTRAIT_GATE", switch), ("SPACE_ID", space)):
+    for name, value in (("PORTRAIT_GATE", switch), ("SPACE_ID", space), ("GRADIO_SHARE", str(is_shared))):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert hardware.gates_pictures(is_shared=is_shared) is is_on
+    assert hardware.gates_pictures() is is_on
 
 
 def test_nothing_heavy_is_loaded_before_it_is_asked():

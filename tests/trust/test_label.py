@@ -145,8 +145,9 @@ def reencoded(frames: Iterable[np.ndarray], crf: int) -> list[np.ndarray]:
         assert stream is not None
         container.mux(stream.encode())
     file.seek(0)
-    with av.open(file) as written:
-        return [frame.to_ndarray(format="rgb24") for frame in written.decode(video=0)]
+    with av.open(file, "r") as written:
+        decoded: list[np.ndarray] = [frame.to_ndarray(format="rgb24") for frame in written.decode(video=0)]
+        return decoded
 
 
 # --- where it stands --------------------------------------------------------------------------------------------------

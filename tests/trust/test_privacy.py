@@ -22,7 +22,8 @@ from tests.server import Server, serve, wait_until
 PICTURE_NAME, VOICE_NAME, LANDSCAPE_NAME = "zanzibarquilt", "quaggatwine", "yewsorbet"  # as files are called
 COMMENT, AREA, TITLE = "pomegranatewhisper", "nightjarharbour", "umberlantern"  # in EXIF, in its GPS part, in the sound
 SCRIPT, WORDS = "marmalade xylophone", "periwinkle trombone"  # what is typed; what a recording is said to say
-LATITUDE = IFDRational(48_123_457, 1_000_003)  # degrees; two numbers that no other file has side by side
+LATITUDE_PARTS = (48_123_457, 1_000_003)
+LATITUDE = IFDRational(*LATITUDE_PARTS)  # degrees; two numbers that no other file has side by side
 WRITTEN = (PICTURE_NAME, VOICE_NAME, LANDSCAPE_NAME, COMMENT, AREA, TITLE, *SCRIPT.split(), *WORDS.split())
 SECONDS_TO_END = 30  # that a page may take to close on a crowded machine
 CONSENT = {"consent": True}
@@ -33,7 +34,7 @@ def secrets_in(content: bytes) -> set[str]:
     folded = content.lower()
     found = {one for one in WRITTEN for code in ("utf-8", "utf-16-le", "utf-16-be") if one.encode(code) in folded}
     for order in ("big", "little"):
-        place = b"".join(part.to_bytes(4, order) for part in (LATITUDE.numerator, LATITUDE.denominator))
+        place = b"".join(part.to_bytes(4, order) for part in LATITUDE_PARTS)
         found |= {"place"} if place in content else set()
     return found
 
