@@ -148,9 +148,15 @@ def main(portrait: str, voice: str, faceless: str) -> dict[str, Any]:
 
 
 def digest(answer: Any) -> str:
-    """SHA-256 of a delivered clip, or what was said instead."""
+    """SHA-256 of a delivered clip's picture and sound as they are encoded, or what was said instead. Its signature is
+    another one each time."""
     clip = answer[0]["video"] if isinstance(answer[0], dict) else answer[0]
-    return hashlib.sha256(Path(clip).read_bytes()).hexdigest() if clip else str(answer[1])
+    if not clip:
+        return str(answer[1])
+    import av
+
+    with av.open(clip) as container:
+        return hashlib.sha256(b"".join(bytes(packet) for packet in container.demux() if packet.size)).hexdigest()
 
 
 def kill_workers() -> int:
