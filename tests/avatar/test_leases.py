@@ -59,7 +59,7 @@ def test_a_lease_that_decodes_some_frames_and_no_more_has_done_its_work(
     class Engine(AvatarEngine):
         def _weights(self, plan: Any) -> Any:
             yield Step("StageChecking")
-            return {}
+            return {"repository": {"name": "somebody/something"}, "commit": "0" * 40, "precision": "fp8"}
 
     def lease(folder: Path) -> Any:
         job = Job.open(folder)
