@@ -41,7 +41,7 @@ SIGNS = {
     "fr": {"%": "pour cent", "$": "dollars", "€": "euros", "&": "et", "+": "plus", "=": "égale", "@": "arobase"},
 }
 LARGEST_NUMBER = 10**12  # digits beyond are read one by one
-MOST_DIGITS = 100  # that are looked at as a number at all: Python refuses some thousands
+MOST_DIGITS = 100  # that are looked at at once: Python makes no number of thousands, and looking takes their square
 LONGEST_WORD = 60  # letters that are pronounced; a net reads 12 000 of them in half a minute, and no word has them
 
 
@@ -74,6 +74,7 @@ def number_words(value: int, language: str) -> str:
 
 def read_out(text: str, language: str) -> str:
     """The text in lower case with its numbers and signs in words."""
+    text = re.sub(rf"\d{{{MOST_DIGITS}}}(?=\d)", r"\g<0> ", text)
     text = text.lower().replace("’", "'").replace("œ", "oe").replace("æ", "e")
     for sign, word in SIGNS[language].items():
         if sign in "$€":  # said after the number, written before it in English

@@ -58,7 +58,7 @@ class Case:
         make: Puts it into a folder, and gives its path, or gives the text.
         accepted: Looks at what came through the door; None where nothing may.
         refused: How it may be refused; nothing where it must be let in.
-        is_heavy: Takes over a tenth of a second, so that CI leaves it out.
+        is_heavy: Takes long, or is one of many alike, so that CI leaves it out.
     """
 
     name: str
@@ -584,7 +584,11 @@ def pictures() -> Iterator[Case]:
         for number in range(NUM_CUTS):  # what is let in nevertheless lacks nothing that is seen
             cut = functools.partial(lambda whole, number: whole()[: len(whole()) * number // NUM_CUTS], whole, number)
             name = f"{ending} cut at {number}/{NUM_CUTS}"
-            yield replace(refused(name, cut, *BROKEN_PICTURE, ending=ending), accepted=right if number > 16 else None)
+            yield replace(
+                refused(name, cut, *BROKEN_PICTURE, ending=ending),
+                accepted=right if number > 16 else None,
+                is_heavy=number % 2 > 0,
+            )
         yield replace(
             refused(
                 f"{ending} without its last byte", functools.partial(lambda whole: whole()[:-1], whole), *BROKEN_PICTURE
@@ -866,6 +870,7 @@ def sounds() -> Iterator[Case]:
             yield replace(
                 refused(f"{ending} cut at {number}/{NUM_CUTS}", cut, *BROKEN_SOUND, ending=ending),
                 accepted=is_sound(least=0.4),
+                is_heavy=number % 2 > 0,
             )
         for seed in range(3):
             harm = functools.partial(lambda whole, seed: damaged(whole(), seed=seed), whole, seed)
@@ -1028,7 +1033,7 @@ def sounds() -> Iterator[Case]:
     # too much
     yield refused("three hours of mp3", lambda: hours_of_mp3(3), errors.SoundTooLong)
     long = np.zeros(int(MAX_SECONDS * 4_000) + 4_000, "u1")
-    yield refused("ten minutes and a second", lambda: wav(long, 4_000), errors.SoundTooLong)
+    yield replace(refused("ten minutes and a second", lambda: wav(long, 4_000), errors.SoundTooLong), is_heavy=True)
     yield replace(
         refused("eight channels at 655 kHz", dense_flac, errors.SoundTooDetailed, ending="flac"), is_heavy=True
     )
@@ -1168,6 +1173,7 @@ SPOKEN = {
     "a sentence without an end": "and so on, " * (MAX_TEXT_LENGTH // 11),
     "a word without an end": "a" * MAX_TEXT_LENGTH,
     "digits without an end": "9" * MAX_TEXT_LENGTH,
+    "thousands without an end": "123 " * (MAX_TEXT_LENGTH // 8) + "123," * (MAX_TEXT_LENGTH // 8),
     "a huge number": "It costs 1" + "0" * 400 + " dollars and 1e308 cents, 10^10^10 in all.",
     "control characters": "Good\x00 mor\x07ning\x1b[31m to\x08 you\x7f.",
     "turned round": "Good \u202emorning\u202c to \u2066you\u2069.",
@@ -1269,6 +1275,7 @@ def texts() -> Iterator[Case]:
     for name in (
         "a word without an end",
         "digits without an end",
+        "thousands without an end",
         "a huge number",
         "half letters",
         "letters under letters",
