@@ -33,6 +33,7 @@ from pipeline.files import own_work_folder, work_folder
 os.environ.setdefault("GRADIO_TEMP_DIR", str(own_work_folder("page-")))
 
 import gradio as gr
+import safehttpx
 import spaces
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,7 +52,7 @@ from pipeline import (
     rigs,
 )
 from pipeline.avatar import costs, hub, leases, licence, speed
-from pipeline.bodies import BodyLimit
+from pipeline.bodies import BodyLimit, bounded
 from pipeline.cast import say_script
 from pipeline.cli import TERMINATED
 from pipeline.direction import MOODS
@@ -276,7 +277,7 @@ def read_steps(steps: float | None, language: str) -> int:
     Raises:
         gr.Error: no whole number in range.
     """
-    if steps is None or steps != int(steps) or not 1 <= steps <= MAX_STEPS:
+    if steps is None or not 1 <= steps <= MAX_STEPS or steps != int(steps):  # in this order: JSON may hold NaN
         raise refusal(say("PageStepsImpossible", language, largest=MAX_STEPS), language)
     return int(steps)
 
@@ -1020,7 +1021,7 @@ def shown_faces(
     told, drawn = say(hint, language), None
     with suppress(AvatarError):
         picture = media.load_portrait(Path(portrait))
-        chosen = [int(number) for number in (face, second) if number and number.isdecimal()]
+        chosen = [int(number) for number in (face, second) if number and is_whole(number, least=1)]
         drawn = outline.outlined(picture, seen.faces, chosen=chosen, points=placed)
         try:
             points = tuple(placed) if len(placed) == CLICKS else None
@@ -1779,6 +1780,10 @@ demo.queue(max_size=BURST, api_open=False)  # closed: no call goes round the que
 # 4 % of a core for a page that nobody visits.
 demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = 0.05, 0.1
 
+# What an address answers is held in memory whole; the hosts on Gradio's list would go round the bound.
+safehttpx.AsyncSecureTransport = bounded(safehttpx.AsyncSecureTransport, media.MAX_PICTURE_MEBIBYTES)
+gr.processing_utils.PUBLIC_HOSTNAME_WHITELIST.clear()
+
 LAUNCH: dict[str, Any] = {
     "theme": THEME,
     "css": CSS,
@@ -1788,7 +1793,7 @@ LAUNCH: dict[str, Any] = {
     "enable_monitoring": False,
     "js": AT_FIRST,
     "app_kwargs": {
-        "middleware": [Middleware(HeadFirst), Middleware(BodyLimit, upload_mebibytes=media.MAX_SOUND_MEBIBYTES)]
+        "middleware": [Middleware(BodyLimit, upload_mebibytes=media.MAX_SOUND_MEBIBYTES), Middleware(HeadFirst)]
     },
     "mcp_server": True,
     "footer_links": ["api", "gradio"],

@@ -32,6 +32,7 @@ ENGINES = ("draft", "avatar")
 TEXT_LANGUAGES = ("en", "fr")  # languages whose letters we can turn into sounds
 CAPTIONS = ("none", "file", "burned")  # none; beside the clip and in it, to be switched on; drawn into the frames too
 SLOWEST, FASTEST = 0.5, 2.0  # times the usual speed of a synthetic voice; beyond, words are lost
+LONGEST_POINTS = 500  # characters of points as people type them; five pairs take a hundred
 NUM_POINTS = (3, 5)  # two eyes and the mouth; two eyes, two mouth corners and the chin
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.ASCII | re.IGNORECASE)  # BCP 47
 MAX_TEXT_LENGTH = 12_000  # characters; ten minutes of fast speech (200 words a minute, 6 characters a word)
@@ -173,6 +174,8 @@ class RenderRequest:
                 points = tuple((float(x), float(y)) for x, y in given)
                 written = " ".join(f"{x:g},{y:g}" for x, y in points) or "—"
                 object.__setattr__(self, name, _checked(points, written))
+        for name in ("text", "second_text", "script", "prompt"):  # lone halves of characters, which no file can hold
+            object.__setattr__(self, name, getattr(self, name).encode("utf-8", "replace").decode())
         for words, limit in (
             (self.text, MAX_TEXT_LENGTH),
             (self.second_text, MAX_TEXT_LENGTH),
@@ -201,6 +204,8 @@ def read_points(written: str) -> tuple[Point, ...]:
     Raises:
         PointsUnreadable: not so many pairs of numbers.
     """
+    if len(written) > LONGEST_POINTS:
+        raise PointsUnreadable(found=written[:100])
     try:
         points = tuple((float(x), float(y)) for x, y in (pair.split(",") for pair in written.split()))
     except ValueError as error:

@@ -17,7 +17,7 @@ from pipeline.voice import espeak
 
 ROOT = Path(__file__).parents[1]
 COME_ALONG = {"httpx", "huggingface-hub", "mcp", "packaging", "tokenizers"}  # with gradio[mcp], pytest, transformers
-PART_OF_GRADIO = {"httpx", "starlette"}  # what it asks with, and the web framework that it is an application of
+PART_OF_GRADIO = {"httpx", "safehttpx", "starlette"}  # its web framework, and what it asks other hosts with
 NEEDED_BY_DIFFUSERS = {"accelerate", "huggingface-hub"}  # offload and loading; we import them only through it
 MADE_WITH = {"atheris", "onnx"}  # what is made once and kept: a run of the fuzzer, a model file
 TOOLS = {"mypy", "pytest-xdist", "ruff"}  # programs and plugins: started, not imported

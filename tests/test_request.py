@@ -161,6 +161,17 @@ def test_points_that_cannot_be_read_are_shown_back(written):
     assert "120,150" in refusal.value.text("fr")
 
 
+def test_points_without_an_end_are_refused_before_they_are_read():
+    with pytest.raises(errors.PointsUnreadable):
+        read_points("1,1 " * 1_000_000)
+
+
+@pytest.mark.parametrize("name", ["text", "script", "prompt"])
+def test_half_a_character_becomes_a_question_mark(name):
+    voice = {"speech": None} if name == "script" else {}
+    assert getattr(ask(**voice, **{name: "Oh \ud83d"}), name) == "Oh ?"
+
+
 def test_what_is_shown_back_is_bounded():
     with pytest.raises(errors.PointsUnreadable) as refusal:
         read_points("9" * 10_000)

@@ -3,6 +3,9 @@
 import asyncio
 import os
 import zlib
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -15,7 +18,15 @@ from pipeline.bodies import BodyLimit, bounded
 from pipeline.texts import say
 from pipeline.units import MEBIBYTE
 
+Answer = TypeVar("Answer")
+
 held: list[int] = []  # bytes that reached the program
+
+
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Do it in another thread: this one may be running Playwright's event loop."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(asyncio.run, work).result()
 
 
 async def read_json(request: Request) -> JSONResponse:
@@ -42,7 +53,7 @@ def post(address: str, content, **headers: str) -> httpx.Response:
             return await client.post(address, content=content, headers=headers)
 
     held.clear()
-    return asyncio.run(send())
+    return run(send())
 
 
 ADDRESSES = {
@@ -89,7 +100,7 @@ def test_trouble_of_the_program_stays_its_own():
         raise RuntimeError("of its own")
 
     with pytest.raises(RuntimeError, match="of its own"):
-        asyncio.run(
+        run(
             BodyLimit(fail, upload_mebibytes=1)({"type": "http", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
         )
 
@@ -110,7 +121,7 @@ def fetch(address: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=bounded(httpx.ASGITransport, 1)(send_much)) as client:
             return await client.get(f"http://far{address}")
 
-    return asyncio.run(get())
+    return run(get())
 
 
 def test_no_more_is_fetched_than_may_be():
