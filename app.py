@@ -211,7 +211,7 @@ def details(result: RenderResult, language: str) -> str:
         seconds=result.seconds,
         seed=result.seed,
     )
-    signed = () if result.signed is None else (result.signed.told,)
+    signed = () if result.signed is None else result.signed.told
     return "\n\n".join([line, *(f"- {notice.text(language)}" for notice in (*result.notices, *signed))])
 
 

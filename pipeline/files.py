@@ -46,7 +46,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         DiskFull: the disk filled up; `path` is as it was.
         OSError: it cannot be written for another reason; `path` is as it was.
     """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    part = _part_of(path)
     sweep(path.parent, re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}" + re.escape(PART)))
     try:
         with full_disk_told(path.parent), locked_file(part):
@@ -178,7 +178,7 @@ def require_place(path: Path) -> None:
     Raises:
         OutputNotWritable: it cannot.
     """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    part = _part_of(path)
     try:
         if path.exists() and not path.is_file():
             raise OutputNotWritable(path=str(path))
@@ -186,6 +186,11 @@ def require_place(path: Path) -> None:
         part.unlink()
     except (OSError, ValueError) as error:
         raise OutputNotWritable(path=str(path)) from error
+
+
+def _part_of(path: Path) -> Path:
+    """A name beside a file, under which it is written; `sweep` in `written_whole` knows such names."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
 
 
 def sync_folder(folder: Path) -> None:

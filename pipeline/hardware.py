@@ -292,8 +292,8 @@ def locks_folder() -> Path:
 
 
 def page_folder() -> Path:
-    """Where the page's uploads and clips wait: GRADIO_TEMP_DIR, or a folder of ours in the temporary one."""
-    return Path(os.environ.get("GRADIO_TEMP_DIR") or _own_folder("page"))
+    """Where the page's uploads and clips wait: GRADIO_TEMP_DIR, which the page sets where nobody has."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def _own_folder(purpose: str) -> Path:

@@ -359,8 +359,8 @@ def watch(language: str, begin: Callable[[], Generator[Step, None, RenderResult]
         progress.close()
     for notice in result.notices:
         print(notice.text(language), file=sys.stderr)
-    if result.signed is not None:
-        print(result.signed.told.text(language), file=sys.stderr)
+    for notice in () if result.signed is None else result.signed.told:
+        print(notice.text(language), file=sys.stderr)
     print(
         say(
             "CliDone",

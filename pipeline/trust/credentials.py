@@ -109,11 +109,12 @@ class Signed:
     notice: Notice | None = None
 
     @property
-    def told(self) -> Notice:
+    def told(self) -> tuple[Notice, ...]:
         """What to tell the user in any case; never that a clip is "verified"."""
-        if not self.is_signed and self.notice is not None:
-            return self.notice
-        return Notice("ClipSignedLocal") if self.is_local else Notice("ClipSigned", {"signer": self.signer})
+        notices = () if self.notice is None else (self.notice,)
+        if not self.is_signed:
+            return notices
+        return (Notice("ClipSignedLocal") if self.is_local else Notice("ClipSigned", {"signer": self.signer}), *notices)
 
 
 @dataclass(frozen=True)

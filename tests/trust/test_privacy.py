@@ -1,7 +1,6 @@
 """What is left of a visitor: nothing in the log, the clip or any folder, but uploads in the page's temporary folder."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -215,11 +214,7 @@ def test_a_folder_that_is_not_there_is_no_trouble(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such permissions")
-def test_a_page_s_own_folder_is_closed_to_other_users(monkeypatch):
-    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    with tempfile.TemporaryDirectory() as temporary:
-        monkeypatch.setattr(tempfile, "tempdir", temporary)
-        keeping.prepare(hardware.page_folder())
-        assert hardware.page_folder().parent == Path(temporary)
-        assert hardware.page_folder().stat().st_mode & 0o077 == 0
+def test_a_page_s_folder_is_closed_to_other_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    keeping.prepare(hardware.page_folder())
+    assert (tmp_path / "page").stat().st_mode & 0o077 == 0

@@ -84,7 +84,7 @@ def test_same_arguments_give_same_sound_and_speed_gives_a_shorter_one() -> None:
 
 
 def test_two_first_sentences_at_once_open_one_network() -> None:
-    kokoro._open.cache_clear()
+    kokoro._session.cache_clear()
     said: list[int] = []
     threads = [
         threading.Thread(
@@ -96,7 +96,7 @@ def test_two_first_sentences_at_once_open_one_network() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(said)) == 1 and said[0] > 0 and kokoro._open.cache_info().misses == 1
+    assert len(set(said)) == 1 and said[0] > 0 and kokoro._session.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("text", HOSTILE)
