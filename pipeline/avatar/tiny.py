@@ -45,8 +45,8 @@ TRANSFORMER: dict[str, Any] = {
     "out_channels": LATENT_CHANNELS,
     "num_attention_heads": 4,  # so that four processes can share them
     "attention_head_dim": 16,
-    "num_layers": 4,  # two of them with an audio adapter
-    "num_single_layers": 3,
+    "num_layers": 2,  # the second with an audio adapter
+    "num_single_layers": 1,
     "num_refiner_layers": 1,
     "text_embed_dim": 32,
     "pooled_projection_dim": 24,
@@ -141,11 +141,14 @@ def in_fp8(
     return tensors, scales
 
 
-def make_vae(latent_channels: int = 4) -> AutoencoderKLHunyuanVideo:
-    """The VAE, 8 to 16 wide."""
+def make_vae(latent_channels: int = 4, *, width: int = 4) -> AutoencoderKLHunyuanVideo:
+    """The VAE, `width` to twice as many channels wide."""
     torch.manual_seed(0)
     return AutoencoderKLHunyuanVideo(
-        latent_channels=latent_channels, block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4
+        latent_channels=latent_channels,
+        block_out_channels=(width, width, 2 * width, 2 * width),
+        layers_per_block=1,
+        norm_num_groups=width // 2,
     ).eval()
 
 

@@ -28,7 +28,7 @@ def encoded(vae: AutoencoderKLHunyuanVideo, pixels: torch.Tensor) -> torch.Tenso
 
 def test_a_matrix_fitted_to_a_vae_shows_what_it_encoded(portrait: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     """The method by which such figures are made: least squares from latents to the shrunken picture."""
-    vae = make_vae(LATENT_CHANNELS)
+    vae = make_vae(LATENT_CHANNELS, width=8)
     pixels = torch.tensor(np.asarray(portrait)).permute(2, 0, 1)[None, :, None] / 127.5 - 1
     latents, wanted = encoded(vae, pixels), shrunken(pixels, vae.spatial_compression_ratio)
     rows = latents[0, :, :, ::2].flatten(1).T  # every other row to fit, the rest to judge by
