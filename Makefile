@@ -49,14 +49,14 @@ app: $(VENV)/draft.installed
 
 full: $(VENV)/full.installed
 
-# A file's tests in one process, as they share servers and models; those that wait longest come first; one process more
-# than cores, up to four, as a quarter of the time is spent waiting for browsers and other processes.
+# A file's tests in one process, as they share models, and all that ask the same page; those that wait longest come
+# first; two processes more than cores, up to four, as much of the time is spent waiting for browsers and the like.
 test: $(VENV)/test.installed
 	$(PY) -m tests.browser.find
 	@command -v espeak-ng >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -q && apt-get install -y -q --no-install-recommends espeak-ng; } || \
 		echo "The program espeak-ng is not here: tests of the voices that need it are skipped."
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $$($(PY) -c "import os; print(min(os.cpu_count() + 1, 4))") --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $$($(PY) -c "import os; print(min(os.cpu_count() + 2, 4))") --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: $(VENV)/test.installed
 	$(PY) -m ruff format --check .

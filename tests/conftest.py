@@ -18,6 +18,14 @@ SMALL_DISK = 10 * 2**20  # bytes
 SHORT_SECONDS = 1.6  # of voice: two words, 40 frames
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, those of a file stay together, and all that ask the same page."""
+    for item in items:
+        wanted, own = getattr(item, "fixturenames", ()), vars(getattr(item, "module", item))
+        shares_page = "server" in wanted and "server" not in own
+        item.add_marker(pytest.mark.xdist_group("page" if shares_page else f"{item.path.parent.name}/{item.path.stem}"))
+
+
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the program remembers of one test is not met by another, nor by who runs them."""

@@ -1,6 +1,5 @@
 """Several processes end where one ends: whole runs with the step cache and two windows, however the work is shared."""
 
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -26,7 +25,9 @@ from pipeline.avatar.streaming import StreamedTransformer
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.errors import FileMissing, ProcessesUnsuited
 from tests.avatar.builds import make_pipeline, make_transformer
-from tests.avatar.test_sampler import ROOT, make_run
+from tests.avatar.processes import forkserver
+from tests.avatar.test_sampler import make_run
+from tests.server import ROOT
 
 TOLERANCE = 1e-5  # of latents that start near 1: sums over parts of the heads or tokens are rounded in another order
 SECONDS = 120  # that processes may take before the test gives up on them
@@ -101,9 +102,8 @@ def run_in(count: int, cases: list[Case], folder: Path) -> list[list[list[torch.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # imported once, not in each
     context = torch.multiprocessing.start_processes(
-        join, (count, port, cases, str(folder)), nprocs=count, join=False, start_method="forkserver"
+        join, (count, port, cases, str(folder)), nprocs=count, join=False, start_method=forkserver().get_start_method()
     )
     until = time.monotonic() + SECONDS
     while not context.join(timeout=1):  # also when one of them ends

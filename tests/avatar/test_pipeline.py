@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +33,11 @@ from pipeline.errors import (
 )
 from pipeline.plan import Box, ClipPlan
 from tests.avatar.builds import make_pipeline, make_transformer
+from tests.avatar.processes import run_apart
 from tests.avatar.published import published_from
 from tests.avatar.test_transformer import CACHES
 from tests.conftest import EXAMPLES
 
-ROOT = Path(__file__).parents[2]
 SIZE = 64  # pixels: 16 tokens a frame
 Pipe = HunyuanVideoAvatarPipeline
 
@@ -303,6 +301,14 @@ def test_lora_weights_load_from_a_file(
 # --- saved and loaded -------------------------------------------------------------------------------------------------
 
 
+def run_saved(folder: Path, num_threads: int) -> None:
+    """Make the clip of what was saved in a folder."""
+    torch.set_num_threads(num_threads)
+    pipe = HunyuanVideoAvatarPipeline.from_pretrained(folder / "pipe")
+    made = run(pipe, Image.open(folder / "portrait.png"), np.load(folder / "voice.npy"))
+    np.save(folder / "frames.npy", made.frames)
+
+
 def test_saved_and_loaded_in_a_new_process_it_gives_the_same_frames(
     pipe: Pipe, portrait: Image.Image, voice: np.ndarray, clip: np.ndarray, tmp_path: Path
 ) -> None:
@@ -310,17 +316,7 @@ def test_saved_and_loaded_in_a_new_process_it_gives_the_same_frames(
     assert len(list((tmp_path / "pipe" / "transformer").glob("*.safetensors"))) > 1
     np.save(tmp_path / "voice.npy", voice)
     portrait.save(tmp_path / "portrait.png")
-    program = (
-        "import sys; from pathlib import Path; import numpy as np; from PIL import Image; import torch;"
-        "from pipeline.avatar.pipeline_hunyuan_avatar import HunyuanVideoAvatarPipeline;"
-        "from tests.avatar.test_pipeline import run; folder = Path(sys.argv[1]);"
-        "torch.set_num_threads(int(sys.argv[2]));"
-        "pipe = HunyuanVideoAvatarPipeline.from_pretrained(folder / 'pipe');"
-        "made = run(pipe, Image.open(folder / 'portrait.png'), np.load(folder / 'voice.npy'));"
-        "np.save(folder / 'frames.npy', made.frames)"
-    )
-    arguments = [sys.executable, "-c", program, str(tmp_path), str(torch.get_num_threads())]
-    subprocess.run(arguments, cwd=ROOT, check=True, timeout=300)
+    run_apart(run_saved, tmp_path, torch.get_num_threads())
     frames = np.load(tmp_path / "frames.npy")
     assert np.array_equal((frames * 255).astype(np.uint8), (clip * 255).astype(np.uint8))
 

@@ -1,8 +1,6 @@
 """The denoising loop: stopped and continued, interrupted, cached. Its numbers stand in test_parity.py."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +26,8 @@ from pipeline.avatar.text import PromptEmbeds
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from pipeline.avatar.windows import plan_timeline
 from tests.avatar.builds import make_transformer
+from tests.avatar.processes import run_apart
 
-ROOT = Path(__file__).parents[2]
 NUM_STEPS = 20
 CPU = torch.device("cpu")
 
@@ -70,18 +68,17 @@ def model() -> HunyuanVideoAvatarTransformer3DModel:
     return make_transformer()
 
 
+def continue_saved(path: Path) -> None:
+    go_on(DenoisingRun.load(path), 7).save(path)
+
+
 def test_a_run_continued_in_fresh_processes_ends_bit_for_bit_alike(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     whole = go_on(make_run()).latents
     go_on(make_run(), 7).save(path)
-    program = (
-        "import sys; from pathlib import Path; from pipeline.avatar.sampler import DenoisingRun;"
-        "from tests.avatar.test_sampler import go_on; path = Path(sys.argv[1]);"
-        "go_on(DenoisingRun.load(path), 7).save(path)"
-    )
     steps = [DenoisingRun.load(path).step]
     while steps[-1] < NUM_STEPS:
-        subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, check=True, timeout=120)
+        run_apart(continue_saved, path)
         steps.append(DenoisingRun.load(path).step)
     assert steps == [7, 14, 20]
     assert torch.equal(DenoisingRun.load(path).latents, whole)

@@ -21,8 +21,9 @@ from pipeline.errors import PresetUnavailable
 from pipeline.hardware import Placement
 from pipeline.texts import LANGUAGES, Notice
 from tests.avatar.builds import make_pipeline, make_transformer
-from tests.avatar.test_sampler import NUM_STEPS, ROOT, make_run
+from tests.avatar.test_sampler import NUM_STEPS, make_run
 from tests.benchmarks.avatar_presets import Row, compare, latents_of, report
+from tests.server import ROOT
 
 HERE = [name for name, preset in PRESETS.items() if not (preset.compiled or preset.lossy_attention)]
 CACHES = [name for name, preset in PRESETS.items() if preset.cache is not None]

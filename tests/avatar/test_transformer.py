@@ -1,7 +1,6 @@
 """The denoiser: what it listens to, and that diffusers' tools work on it. Its numbers stand in test_parity.py."""
 
 import json
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from peft import LoraConfig
 
 from pipeline.avatar.transformer_hunyuan_avatar import HunyuanVideoAvatarTransformer3DModel
 from tests.avatar.builds import make_inputs, make_transformer
+from tests.avatar.processes import forkserver
 
 TOLERANCE = 2e-5
 Inputs = dict[str, torch.Tensor]
@@ -313,9 +313,11 @@ def test_two_processes_share_one_window(anything: bool, num_text: int, tmp_path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # imported once, not in each
     torch.multiprocessing.start_processes(
-        _run_in_parallel, (port, anything, num_text, str(tmp_path)), nprocs=2, start_method="forkserver"
+        _run_in_parallel,
+        (port, anything, num_text, str(tmp_path)),
+        nprocs=2,
+        start_method=forkserver().get_start_method(),
     )
     for rank in (0, 1):
         sample, cached, kept = torch.load(tmp_path / f"{rank}.pt")

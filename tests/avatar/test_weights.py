@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +65,8 @@ from pipeline.errors import (
     WeightsUnsupported,
 )
 from tests.avatar.checks.weights import differences, shapes_of, stored
-from tests.avatar.published import PROJECT, TINY, watched
+from tests.avatar.processes import run_apart
+from tests.avatar.published import TINY, watched
 
 GOLDENS = Path(__file__).parent / "goldens"
 ROPE = TINY["rope_axes_dim"]
@@ -545,16 +544,13 @@ def test_two_conversions_into_one_folder_end_whole_whoever_is_first(source, tmp_
     assert set(record["sha256"]) == {name for name in wanted if name.endswith(".safetensors")}
 
 
+def convert_and_load(source: Path, target: Path) -> None:
+    convert(source, target)
+    load_transformer(target)
+
+
 def test_two_processes_converting_into_one_folder_both_end_well(source, tmp_path):
-    program = (
-        "import sys; from pathlib import Path; from pipeline.avatar.weights import *;"
-        "source, target = map(Path, sys.argv[1:]);"
-        f"convert_transformer_file(source, target, rope_axes_dim={ROPE}, shard_gib={SMALL_SHARDS});"
-        "load_transformer(target)"
-    )
-    command = [sys.executable, "-c", program, str(source), str(tmp_path / "target")]
-    both = [subprocess.Popen(command, cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    run_apart(convert_and_load, source, tmp_path / "target", count=2)
     assert contents(tmp_path / "target") == contents(convert(source, tmp_path / "straight"))
 
 
