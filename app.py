@@ -858,11 +858,7 @@ def plan(
 
 def planned_machine() -> hardware.Machine | None:
     """What a plan is made for; None for this computer as it is. A rehearsal needs none of what the real model takes."""
-    if not hardware.rehearses():
-        return None
-    from pipeline.avatar.rehearsal import roomy_machine  # imports torch
-
-    return roomy_machine()
+    return hardware.roomy_machine() if hardware.rehearses() else None
 
 
 def plan_shown(

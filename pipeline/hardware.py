@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -436,6 +436,13 @@ def measure_machine(weights: Path | None = None, *, device: str | None = None, w
     device, name, own = calibrate.find_device(device)
     rates = calibrate.rates_of(device, folder, name=f"{device} {name}") if with_rates else None
     return Machine(device, name, own, free_ram, free_disk, rates)
+
+
+def roomy_machine(weights: Path | None = None) -> Machine:
+    """This machine as `measure_machine` finds it, with room for the real model: what a rehearsal is planned for."""
+    machine = measure_machine(weights)
+    room = 2**40  # bytes
+    return replace(machine, free_ram=room, free_vram=None if machine.free_vram is None else room, free_disk=room)
 
 
 def _nearest(folder: Path) -> Path:

@@ -18,6 +18,7 @@ SMALL_DISK = 10 * 2**20  # bytes
 SHORT_SECONDS = 1.6  # of voice: two words, 40 frames
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes run the tests, those of a file stay together, and all that ask the same page."""
     for item in items:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline import face, hardware, media
+from pipeline.avatar import calibrate
 from pipeline.avatar.rehearsal import rehearsal
 from pipeline.engine import Scene, Step
+from pipeline.errors import PlanDoesNotFit
+from pipeline.jobs import Job
 from pipeline.request import ENGINES, RenderRequest
 
 SIZE = 256
@@ -85,3 +88,21 @@ def test_frames_can_be_abandoned(engine, scene, plan):
     next(frames)
     frames.close()
     assert next(frames, None) is None
+
+
+@pytest.mark.parametrize("is_rehearsal", [True, False])
+def test_a_rehearsal_goes_on_however_little_memory_is_left(
+    portrait_path, short_voice, tmp_path, monkeypatch, is_rehearsal
+):
+    monkeypatch.setattr(calibrate, "free_ram", lambda: 2**30)
+    asked = RenderRequest(portrait=portrait_path, speech=short_voice, engine="avatar")
+    repository = {"cache_dir": str(tmp_path / "hub"), "needs_licence": not is_rehearsal}
+    job = Job.create(asked, root=tmp_path / "jobs", facts={"repository": repository})
+    engine = hardware.engine_for(asked, job)
+    portrait = media.load_portrait(portrait_path)
+    scene = Scene.of(portrait, media.load_speech(short_voice), face.locate(portrait, name="portrait"))
+    if is_rehearsal:
+        assert engine.plan(scene, size=SIZE).num_frames == 40
+    else:
+        with pytest.raises(PlanDoesNotFit, match=r"1\.0 GiB are free"):
+            engine.plan(scene, size=SIZE)

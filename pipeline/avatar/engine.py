@@ -57,6 +57,8 @@ class AvatarEngine:
         if self.job is not None:  # it goes on with the weights that it was begun with
             kept = self.job.facts["repository"]
             self.repository = replace(hub.Repository(**kept), cache_dir=Path(kept["cache_dir"]))
+            if not self.repository.needs_licence:  # a rehearsal's: it is not the real model that must fit
+                self.machine = hardware.roomy_machine(self.repository.storage)
 
     def plan(self, scene: Scene, *, size: int) -> costs.AvatarPlan:
         """What the framing shows of the picture, its shorter side `size`. See `pipeline.engine.Engine`."""

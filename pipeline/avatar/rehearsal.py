@@ -12,12 +12,9 @@ from pipeline.avatar import tiny
 from pipeline.avatar.costs import AvatarPlan, time_in_words
 from pipeline.avatar.engine import AvatarEngine, Lease, work_here
 from pipeline.engine import Scene
-from pipeline.hardware import Machine
 from pipeline.jobs import Job
 from pipeline.request import RenderRequest
 from pipeline.texts import Notice
-
-ROOM = 2**40  # bytes of memory that the plan is made for: it is that of the real model, which would not fit here
 
 
 class Rehearsal(AvatarEngine):
@@ -40,14 +37,7 @@ def rehearsal(request: RenderRequest, job: Job | None = None, lease: Lease = wor
     those of AvatarEngine.
     """
     with tiny.served(_folder()) as repository:
-        yield Rehearsal(request, job, lease, repository, roomy_machine())
-
-
-def roomy_machine() -> Machine:
-    """This computer, with room for the real model: what a rehearsal's plan is made for."""
-    machine = hardware.measure_machine(_folder())
-    room = ROOM if machine.free_vram is not None else None
-    return replace(machine, free_ram=ROOM, free_vram=room, free_disk=ROOM)
+        yield Rehearsal(request, job, lease, repository, hardware.roomy_machine(_folder()))
 
 
 def _folder() -> Path:

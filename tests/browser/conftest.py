@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser import FLAGS
 from tests.browser.find import TYPE_THIS, find
@@ -13,7 +13,8 @@ from tests.server import ROOT, Server
 SCREENSHOTS = ROOT / "outputs" / "screenshots"
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-WAIT_MS = 30_000  # for one render on a crowded machine; a quiet one needs a tenth
+WAIT_MS = 60_000  # for one render on a crowded machine; a quiet one needs a twentieth
+expect.set_options(timeout=WAIT_MS)
 
 OpenPage = Callable[..., Page]
 
