@@ -146,3 +146,8 @@ def test_ci_runs_make_check():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert re.search(r"^exec make check\b", script.read_text("utf-8"), re.M)
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs the tests")
+def test_tests_of_one_file_run_in_one_process(request):
+    assert request.node.nodeid.endswith("@tests/test_repository")
