@@ -6,12 +6,13 @@ from multiprocessing.context import ForkServerContext
 from typing import Any
 
 SECONDS = 300  # for one on a crowded machine
+LOADED = [f"tests.avatar.test_{name}" for name in ("parallel", "pipeline", "sampler", "transformer", "weights")]
 
 
 def forkserver() -> ForkServerContext:
     """What starts them; one server for all tests of this process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.avatar.builds"])
+    context.set_forkserver_preload(LOADED)  # imported once, not in each
     return context
 
 
