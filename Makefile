@@ -30,7 +30,7 @@ DEMO_VOICE := examples/voices/english_calm_8s.wav
 DEMO_SEED := 7
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app full test check format bench load faults hostile locked lock audit licences sbom clean
+.PHONY: help demo app full test types check format bench load faults hostile locked lock audit licences sbom clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -61,8 +61,10 @@ test: $(VENV)/test.installed
 check: $(VENV)/test.installed
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(MAKE) --jobs=2 types test
+
+types: $(VENV)/test.installed
 	$(PY) -m mypy
-	$(MAKE) test
 
 format: $(VENV)/test.installed
 	$(PY) -m ruff check --fix .

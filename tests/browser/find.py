@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 NAMES = (
+    "chromium-headless-shell",  # draws no window: a quarter less work
     "google-chrome",
     "google-chrome-stable",
     "chromium",
