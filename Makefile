@@ -1,7 +1,8 @@
 # make demo    a talking clip in outputs/demo.mp4, from nothing but Python 3.11 or newer
 # make app     the page, on http://127.0.0.1:7860
 # make full    adds the avatar engine's packages (several gigabytes)
-# make test    every test            make check   format, lint, types, then every test
+# make test    every test            make check   format, lint, types and every test
+# make types   the types alone, by mypy
 # make bench   the benchmarks        make clean   takes away all that the others made
 # make load    twenty visitors at once, and two hundred clips        make faults  every fault that a test makes
 # make hostile every hostile file and text, each in a process with limits of time and memory: what came of it

@@ -104,5 +104,5 @@ def test_a_rehearsal_goes_on_however_little_memory_is_left(
     if is_rehearsal:
         assert engine.plan(scene, size=SIZE).num_frames == 40
     else:
-        with pytest.raises(PlanDoesNotFit, match=r"1\.0 GiB are free"):
+        with pytest.raises(PlanDoesNotFit, match="GiB are free"):
             engine.plan(scene, size=SIZE)
