@@ -57,7 +57,8 @@ class AvatarEngine:
         if self.job is not None:  # it goes on with the weights that it was begun with
             kept = self.job.facts["repository"]
             self.repository = replace(hub.Repository(**kept), cache_dir=Path(kept["cache_dir"]))
-            if not self.repository.needs_licence:  # a rehearsal's: it is not the real model that must fit
+            # a rehearsal's: it is not the real model that must fit
+            if self.machine is None and not self.repository.needs_licence:
                 self.machine = hardware.roomy_machine(self.repository.storage)
 
     def plan(self, scene: Scene, *, size: int) -> costs.AvatarPlan:
