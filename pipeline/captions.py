@@ -499,6 +499,9 @@ LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0
 MOUTH_MARGIN, JAW_DROP = 0.15, 0.35  # of the mouth's width: round it, and how far the lower lip goes down
 EYES_FROM, EYES_TO = 0.12, 0.45  # of the height of a Face's box: from the brows to below the eyes
 CLEARANCE = 0.015  # of the short side, between a caption and what it must not cover
+# Height of the strip at the bottom where players draw captions of files, in short sides of the frame: four rows, as two
+# of ROW_WIDTH take in a square, of letters that are 0.05 tall in Chromium, 1.2 from row to row, and a margin below.
+PLAYER_SHARE = 0.3
 
 
 def keep_clear(faces: Iterable[Face], plan: ClipPlan) -> list[Box]:
@@ -525,6 +528,12 @@ def keep_clear(faces: Iterable[Face], plan: ClipPlan) -> list[Box]:
         mouths.append(in_frame(left, top, wide + 2 * margin, high[1] - low[1] + 2 * margin + JAW_DROP * wide))
         whole.append(in_frame(face.box.left, face.box.top, face.box.width, face.box.height))
     return mouths + whole
+
+
+def where_players_draw(plan: ClipPlan) -> Box:
+    """The strip in which players show captions that come as a file, pixels of the frame."""
+    height = PLAYER_SHARE * min(plan.height, plan.width)
+    return Box(0, plan.height - height, plan.width, height)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Finish:
         self.notices = self._burner.notices
         self._label = self._mark = None
         if request.unlabelled is None:
-            self._label = Label(plan, whole, [*mouths, *([self._burner.area] if self._burner.area else [])])
+            written = captions.where_players_draw(plan) if lines and request.captions == "file" else self._burner.area
+            self._label = Label(plan, whole, [*mouths, *([written] if written else [])])
         else:
             self.notices += (why_unlabelled(request.unlabelled),)
         if request.mark:

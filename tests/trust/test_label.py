@@ -12,8 +12,11 @@ import pytest
 
 from pipeline import captions, media
 from pipeline.errors import LabelRequired, UnlabelledUnknown
+from pipeline.face import find_faces
 from pipeline.plan import FRAMINGS, SQUARE, Box, ClipPlan, plan_clip
+from pipeline.request import RenderRequest
 from pipeline.texts import LANGUAGES
+from pipeline.trust.finish import Finish
 from pipeline.trust.label import ROWS, TEXT, UNLABELLED, Label, check_unlabelled, why_unlabelled
 from pipeline.voice.spoken import Line
 from tests.quality.portraits import portraits
@@ -179,6 +182,23 @@ def test_it_leaves_captions_alone(size, framing, words):
         captioned = burner.draw(blank.copy(), 10)
         changed = (captioned != blank).any(axis=2)
         assert changed.any() and not cut_out(changed, label.box).any()
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("captioned", ["file", "burned"])
+def test_a_clip_with_captions_has_it_where_they_are_not(framing, captioned):
+    path = portraits()["woman_facing_camera"].path
+    picture = media.load_portrait(path)
+    face = find_faces(picture)[0]
+    plan = plan_clip(seconds=1, size=512, picture_size=picture.shape[1::-1], faces=[face.box], framing=framing)
+    request = RenderRequest(portrait=path, script="Hello.", captions=captioned)
+    finish = Finish(request, plan, [face], [Line("Hello.", 0.5, 1.0)])
+    blank = np.full((plan.height, plan.width, 3), 90, np.uint8)
+    changed = (finish.draw(blank.copy(), 0) != blank).any(axis=2)  # before anything is said: the label alone
+    players = captions.where_players_draw(plan)
+    burned = captions.Burner([Line("Hello.", 0.5, 1.0)], plan, captions.keep_clear([face], plan)).area
+    assert changed.any() and burned is not None
+    assert not cut_out(changed, players if captioned == "file" else burned).any()
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
