@@ -69,6 +69,11 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
         plan = engine.plan(scene, size=request.size)
         lines = heard.lines if request.captions != "none" else ()
         signed: list[Signed] = []
+
+        def seal(clip: Path) -> None:
+            hardware.give_memory_back()  # what drawing took: the signer takes some for each byte of the clip
+            signed.append(sign(clip, made_of(request, engine.name, take), request.portrait))
+
         # entered first: a closed folder is told before the work
         with media.VideoWriter(
             path,
@@ -77,7 +82,7 @@ def render_steps(request: RenderRequest, engine: Engine | None = None) -> Genera
             chapters=captions.chapters(heard.lines, plan.seconds),
             captions=captions.one_at_a_time(captions.cut(lines)),
             language=heard.speakers[0].language,
-            seal=lambda clip: signed.append(sign(clip, made_of(request, engine.name, take), request.portrait)),
+            seal=seal,
         ) as writer:
             take = yield from engine.perform(scene, plan, seed=seed)
             finish = Finish(request, plan, [speaker.face for speaker in heard.speakers], lines)

@@ -45,6 +45,7 @@ MOST_SHOWN = 10  # actions and ingredients: a file may name thousands
 LONGEST_SHOWN = 200  # letters of what somebody else's file says
 UNKNOWN_KIND = "application/octet-stream"  # Source: RFC 2046, 4.5.1
 MANIFEST_ROOM = 2**16  # bytes; ours takes 4 KB, a long chain and a time stamp 20
+IN_MEMORY_MB = 8  # of a clip that the SDK copies while it signs; the rest goes into a temporary file
 BLOCK = 2**20  # bytes read at once
 SIGNATURES = (b"jumb", b"c2pa")  # both are in every file with credentials, whole or not
 # C2PA's codes. Source: C2PA Technical Specification 2.2, 15.2
@@ -327,6 +328,7 @@ def _settings(user_anchors: str = "", trust_anchors: str = "") -> dict[str, Any]
     given = {"user_anchors": user_anchors, "trust_anchors": trust_anchors}
     return {
         "builder": {"thumbnail": {"enabled": False}},
+        "core": {"backing_store_memory_threshold_in_mb": IN_MEMORY_MB},
         "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
         "trust": {
             "trust_config": "\n".join(certificates.KNOWN_USES),
