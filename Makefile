@@ -52,7 +52,7 @@ full: $(VENV)/full.installed
 
 # A file's tests in one process, as they share models, and all that ask the same page; those that wait longest come
 # first; two processes more than cores, up to four, as much of the time is spent waiting for browsers and the like.
-test: $(VENV)/test.installed
+test: $(VENV)/test.compiled
 	$(PY) -m tests.browser.find
 	@command -v espeak-ng >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -q && apt-get install -y -q --no-install-recommends espeak-ng; } || \
@@ -118,6 +118,12 @@ $(VENV)/draft.installed: requirements-draft.txt constraints.txt | $(PY)
 $(VENV)/test.installed: $(VENV)/full.installed requirements-test.txt
 	@echo "Installing what the tests need."
 	@started=$$(date +%s) && $(INSTALL) -r requirements-test.txt && echo $$(( $$(date +%s) - started )) > $@
+
+# One test in one process, which takes all of them in: what is not compiled yet, modules by Python and loops of librosa
+# by numba, each of several processes that begin at once would compile for itself.
+$(VENV)/test.compiled: $(VENV)/test.installed
+	@echo "Compiling what the tests import, once."
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 0 -k test_every_frame_is_cut_from_one_chunk && touch $@
 
 $(VENV)/full.installed: $(VENV)/draft.installed requirements.txt
 	@echo "Installing the avatar engine's packages: several gigabytes, once."

@@ -43,7 +43,7 @@ LATENT_CHANNELS = 16  # as the real VAE's, so that what shows latents needs no c
 TRANSFORMER: dict[str, Any] = {
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
-    "num_attention_heads": 4,  # so that four processes can share them
+    "num_attention_heads": 2,  # four processes share them too: two each branch of the guidance
     "attention_head_dim": 16,
     "num_layers": 2,  # the second with an audio adapter
     "num_single_layers": 1,
