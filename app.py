@@ -1234,6 +1234,7 @@ CSS = """
 #result {position: sticky; top: 1rem; align-self: flex-start}
 #clip:not(:has(video)) {aspect-ratio: 1}  /* the place of the clip to come */
 #clip video {max-height: 80vh}
+:is(#clip, #variants .block):has(video) {padding-top: 2.25rem}  /* names and buttons stand over no clip's label */
 #consent:has(.validation-error) {padding-top: 3.25rem}  /* what is missing stands over the box, not on it */
 #speech {min-height: 0}
 body:not(.dark) #speech {--neutral-400: var(--neutral-600)}  /* the player's times and buttons, readable */

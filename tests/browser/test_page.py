@@ -274,7 +274,7 @@ def test_no_serious_accessibility_finding_is_ours(open_page, keep, two_faces_pat
     make_with_everything_open(page, two_faces_path, short_voice)
     found |= serious_in_both_schemes(page, lambda scheme: keep(page, f"everything_en_desktop_{scheme}"))
     assert not found
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     keep(page, "everything_en_phone")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
@@ -285,12 +285,18 @@ def serious_in_both_schemes(page: Page, keep: Callable[[str], Path]) -> set[tupl
     keep("light")
     page.emulate_media(color_scheme="dark")
     expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
-    page.evaluate(f"Promise.allSettled({TRANSITIONS}.map(one => one.finished))")  # half way, colours are neither's
+    settle(page)
     found |= serious(page)
     keep("dark")
     page.emulate_media(color_scheme="light")
     expect(page.locator("body")).not_to_have_class(re.compile(r"\bdark\b"))
+    settle(page)
     return found
+
+
+def settle(page: Page) -> None:
+    """Wait for the colours of a scheme: half way, they are neither's."""
+    page.evaluate(f"Promise.allSettled({TRANSITIONS}.map(one => one.finished))")
 
 
 def serious(page: Page) -> set[tuple[str, str]]:
